@@ -1,0 +1,90 @@
+"""What a report shows, as plain data: the study fills it in, figures and page read it.
+
+Kept free of any training code, so that a report can be drawn from a run folder on a machine without torch.
+Arrays are indexed ``[lr, weight_decay, seed]`` throughout; every score is an error or a loss: lower is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves of one cell, one row per seed; a diverged seed's row ends in NaN.
+
+    ``epoch`` has shape ``[points]``, everything else ``[seeds, points]``. ``train_loss`` is the mean loss over
+    the epoch's batches, ``validation`` the task's score on the validation split (``NaN`` where not measured),
+    ``norm`` the l2 norm of all weights that decay.
+    """
+
+    epoch: Floats
+    train_loss: Floats
+    validation: Floats
+    norm: Floats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds with its spread. ``std`` is the sample standard deviation (NaN for one seed),
+    ``low`` and ``high`` bound the 95 % Student-t confidence interval of the mean (NaN for one seed)."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class MethodGrid:
+    """One method on its own lr x weight_decay grid."""
+
+    name: str  # what a table shows: "AdamW", "Adam + L2", "SGD + momentum + L2"
+    spec: str  # what the command line took: "AdamW", "torch.optim:AdamW(eps=1e-6)"
+    decay: str  # decay mode in adamantine's vocabulary, "" when the optimizer is not ours
+    lrs: tuple[float, ...]  # ascending
+    weight_decays: tuple[float, ...]  # ascending; the first may be 0 (no decay)
+    seeds: tuple[int, ...]
+    validation: Floats  # [lr, weight_decay, seed]; NaN where diverged or not run yet
+    test: Floats  # same; never used to choose a setting
+    diverged: Bools  # same
+    best: tuple[int, int] | None  # chosen by the mean of `validation`; None when every cell diverged
+    at_best: Estimate | None  # of `test` at `best`
+    edges: tuple[str, ...]  # where `best` touches the grid's rim: "lr low", "lr high", "weight_decay high", ...
+    basin: Bools  # [lr, weight_decay]: not distinguishable from `best` within the tolerance the analysis states
+    curves: Curves | None  # of the cell at `best`
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Test score of ``a`` minus that of ``b``, each at its own best setting, paired by seed."""
+
+    a: str
+    b: str
+    estimate: Estimate
+    verdict: str  # "a is better" | "b is better" | "not decided", with the names filled in
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A whole ``adamantine compare`` run."""
+
+    task: str  # "digits"
+    task_title: str  # "handwritten digits (8 x 8), MLP 64-128-10"
+    score_name: str  # "error" or "loss"
+    score_unit: str  # "%" (scores are then fractions, to be shown x 100), "nats/character", ""
+    methods: tuple[MethodGrid, ...]
+    differences: tuple[Difference, ...]
+    answer: str  # one sentence: who is best, by how much, against what spread
+    advice: tuple[str, ...]  # which setting to use, which grid to grow, what stays open
+    basin_rule: str  # in words: when a cell counts as inside the basin
+    manifest: Mapping[str, Any] = field(default_factory=dict)  # command, configuration, versions, seeds, machine
