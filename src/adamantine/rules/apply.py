@@ -4,7 +4,7 @@
     u, slots ← direction(g, slots)
     θ ← shrink · θ - η u
 
-``couple`` and ``shrink`` are all that a decay mode is (`decay.py`); cautious decay alone looks at the elements.
+``couple`` and ``shrink`` are all that a decay mode is (`decay.py`); cautious decay alone looks at elements.
 """
 
 from __future__ import annotations

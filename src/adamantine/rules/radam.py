@@ -39,7 +39,7 @@ def direction(
 
 
 def scalars(t: int, betas: Any, eps: Any) -> Scalars:
-    beta1, beta2 = betas
+    beta2 = betas[1]
     bias2 = 1.0 - beta2**t
     rho_inf = 2.0 / (1.0 - beta2) - 1.0
     rho = rho_inf - 2.0 * t * beta2**t / bias2

@@ -17,7 +17,7 @@ from typing import Any
 Scalars = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Rule:
     """One update direction.
 
@@ -52,7 +52,7 @@ class Rule:
     elementwise: bool = True
 
     def host(self, t: int, hyper: Mapping[str, Any], carried: Mapping[str, float]) -> tuple[Scalars, Scalars]:
-        """The scalars of step ``t`` and the new carried numbers. ``hyper`` may hold more than the rule asks."""
+        """The scalars of step ``t`` and the new carried numbers; ``hyper`` may hold more than is asked."""
         scalars = self.scalars(t, **{name: hyper[name] for name in self.hyper}, **carried)
         return scalars, {name: scalars.pop(name) for name in self.carried}
 

@@ -1,0 +1,42 @@
+"""Drop-in ``torch.optim`` optimizers with one vocabulary of weight decay."""
+
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError('adamantine.torch needs PyTorch: pip install "adamantine[torch]"') from error
+
+from adamantine.torch.norm import global_norm
+from adamantine.torch.optimizer import Optimizer
+from adamantine.torch.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    SGDW,
+    Adagrad,
+    Adam,
+    AdamAtan2,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
+
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "SGDW",
+    "Adagrad",
+    "Adam",
+    "AdamAtan2",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "global_norm",
+]

@@ -1,0 +1,192 @@
+"""Loading a state dict into an optimizer: by name, in its own dtype, and never into another decay mode."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from adamantine.torch.optimizer import Optimizer
+
+Group = dict[str, Any]
+
+#: Keys of a live group that tell where it is, not how it trains.
+_PLACE = ("params", "param_names")
+
+
+def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> None:
+    """See `Optimizer.load_state_dict`. Nothing of the optimizer has changed when this raises."""
+    if decay not in {"match", "saved", "live"}:
+        raise ValueError(f"Invalid decay: {decay!r}; choose 'match', 'saved' or 'live'")
+    state_dict = dict(state_dict)
+    for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
+        replaced = hook(optimizer, state_dict)
+        state_dict = state_dict if replaced is None else replaced
+    if missing := {"state", "param_groups"} - set(state_dict):
+        raise ValueError(
+            f"not an optimizer's state dict: no {sorted(missing)} among its keys "
+            f"{sorted(map(str, state_dict))[:5]}; give what optimizer.state_dict() returned"
+        )
+    matched = _match(optimizer.param_groups, state_dict["param_groups"])
+    groups = [
+        _merge(optimizer, number, live, saved, decay) for number, (live, saved, _) in enumerate(matched)
+    ]
+    owners = {
+        saved_id: (param, name, group)
+        for (live, _, ids), group in zip(matched, groups, strict=True)
+        for param, saved_id, name in zip(live["params"], ids, _labels(live), strict=True)
+    }
+    state: defaultdict[Any, Any] = defaultdict(dict)
+    for saved_id, entry in state_dict["state"].items():
+        if saved_id in owners:
+            param, name, group = owners[saved_id]
+            _check_entry(optimizer, param, name, group, entry)
+            state[param] = {key: _copy(value, param, key) for key, value in entry.items()}
+        else:  # state that belongs to no parameter, as torch passes it on
+            state[saved_id] = deepcopy(entry)
+    optimizer.skipped_steps = int(state_dict.get("adamantine", {}).get("skipped_steps", 0))
+    optimizer.__setstate__({"state": state, "param_groups": groups})
+    for post_hook in optimizer._optimizer_load_state_dict_post_hooks.values():
+        post_hook(optimizer)
+
+
+def _match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
+    """For every live group: its saved group, and the saved ids in the order of the live parameters."""
+    named = all("param_names" in group for group in (*live_groups, *saved_groups))
+    if named and live_groups and saved_groups:
+        return _match_names(live_groups, saved_groups)
+    if len(live_groups) != len(saved_groups):
+        raise ValueError(
+            "loaded state dict has a different number of parameter groups: "
+            f"{len(saved_groups)}, the optimizer has {len(live_groups)}"
+        )
+    for number, (live, saved) in enumerate(zip(live_groups, saved_groups, strict=True)):
+        if len(live["params"]) != len(saved["params"]):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's "
+                f"group: group {number} has {len(saved['params'])} parameters, here {len(live['params'])}"
+            )
+    return [(live, saved, saved["params"]) for live, saved in zip(live_groups, saved_groups, strict=True)]
+
+
+def _match_names(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
+    saved_at = {
+        name: (number, saved_id)
+        for number, group in enumerate(saved_groups)
+        for name, saved_id in zip(group["param_names"], group["params"], strict=True)
+    }
+    live_names = {name for group in live_groups for name in group["param_names"]}
+    if missing := live_names - set(saved_at):
+        raise ValueError(_names_message("the checkpoint has no parameter", missing, saved_at))
+    if foreign := set(saved_at) - live_names:
+        raise ValueError(_names_message("the optimizer has no parameter", foreign, live_names))
+    matched = []
+    for number, live in enumerate(live_groups):
+        sources = {saved_at[name][0] for name in live["param_names"]}
+        if len(sources) > 1:
+            by_source = {saved_at[name][0]: name for name in live["param_names"]}
+            raise ValueError(
+                f"group {number} holds parameters that the checkpoint has in different groups: "
+                + ", ".join(f"{name!r} in group {source}" for source, name in sorted(by_source.items()))
+                + "; build the optimizer with the checkpoint's groups, or edit the state dict"
+            )
+        if not sources:
+            raise ValueError(f"group {number} is empty and cannot be matched by name; leave it out")
+        source = sources.pop()
+        if len(saved_groups[source]["params"]) != len(live["params"]):
+            strangers = set(saved_groups[source]["param_names"]) - set(live["param_names"])
+            raise ValueError(
+                f"group {number} lacks {_some(strangers)}, which the checkpoint has in the same group; "
+                "build the optimizer with the checkpoint's groups, or edit the state dict"
+            )
+        matched.append((live, saved_groups[source], [saved_at[name][1] for name in live["param_names"]]))
+    return matched
+
+
+def _merge(optimizer: Optimizer, number: int, live: Group, saved: Group, decay: str) -> Group:
+    """The saved hyperparameters on the live parameters, with the decay mode settled."""
+    saved = {key: deepcopy(value) for key, value in saved.items() if key not in _PLACE}
+    names = {"param_names": live["param_names"]} if "param_names" in live else {}
+    group = {**live, **saved, "params": live["params"], **names}
+    mode = _mode(optimizer, saved)
+    if mode != live["decay"]:
+        if decay == "live":
+            group["weight_decay"] = live["weight_decay"]  # the saved λ is in the other mode's unit
+        elif decay == "match" and _decays(saved.get("weight_decay", 0.0)):
+            raise ValueError(
+                f"the checkpoint trains group {number} with decay={mode!r} (weight_decay="
+                f"{saved['weight_decay']}), this {type(optimizer).__name__} with decay={live['decay']!r}. "
+                f"Construct it with decay={mode!r} to go on as before; or load_state_dict(..., "
+                "decay='saved') to adopt the checkpoint's mode, decay='live' to keep this one with "
+                f"weight_decay={live['weight_decay']}"
+            )
+    group["decay"] = mode if decay == "saved" else live["decay"]
+    return group
+
+
+def _mode(optimizer: Optimizer, saved: Group) -> str:
+    if "decay" in saved:
+        return str(saved["decay"])
+    if "decoupled_weight_decay" in saved:
+        return "decoupled" if saved["decoupled_weight_decay"] else "l2"
+    return optimizer.foreign_decay
+
+
+def _decays(weight_decay: Any) -> bool:
+    return bool(float(weight_decay) != 0.0)
+
+
+def _check_entry(optimizer: Optimizer, param: Tensor, name: str, group: Group, entry: Any) -> None:
+    """The entry holds what the group's rule needs, in the parameter's shape."""
+    rule = optimizer.rule(group)
+    needed = {*rule.slots.values(), *rule.carried, *(["step"] if rule.counts_steps else [])}
+    if entry and (missing := needed - set(entry)) and not _never_stepped(entry):
+        raise ValueError(
+            f"the checkpoint's state of {name} has {sorted(map(str, entry))}, but "
+            f"{type(optimizer).__name__} (rule {rule.name!r}) needs {sorted(missing)} too: "
+            "it was saved by another optimizer or with other options"
+        )
+    for key in rule.slots.values():
+        value = entry.get(key)
+        if isinstance(value, Tensor) and value.shape != param.shape:
+            raise ValueError(
+                f"the checkpoint's {key} of {name} has shape {tuple(value.shape)}, the parameter has "
+                f"{tuple(param.shape)}: another model, or another order of parameters. Optimizers built "
+                "from model.named_parameters() match by name"
+            )
+
+
+def _never_stepped(entry: Mapping[str, Any]) -> bool:
+    return all(value is None for value in entry.values())
+
+
+def _copy(value: Any, param: Tensor, key: str) -> Any:
+    """A copy on the parameter's device, in the dtype that was saved; the step count stays on the host."""
+    if isinstance(value, Tensor):
+        per_element = value.shape == param.shape and key not in {"step", "mu_product"}
+        return value.detach().to(param.device if per_element else "cpu", copy=True)
+    return deepcopy(value)
+
+
+def _labels(group: Group) -> Iterable[str]:
+    names = group.get("param_names")
+    return map(repr, names) if names else (f"parameter {i}" for i in range(len(group["params"])))
+
+
+def _names_message(words: str, names: set[str], others: Iterable[str]) -> str:
+    close = get_close_matches(min(names), list(others), n=1)
+    hint = f" (is {min(names)!r} the other side's {close[0]!r}?)" if close else ""
+    return (
+        f"{words} {_some(names)}{hint}; rename it in the state dict, or build the optimizer from the same "
+        "model.named_parameters()"
+    )
+
+
+def _some(names: set[str], most: int = 5) -> str:
+    shown = ", ".join(map(repr, sorted(names)[:most]))
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

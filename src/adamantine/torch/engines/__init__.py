@@ -1,0 +1,1 @@
+"""What executes a step. `contract.Update` is what an engine is given; `generic` runs anywhere torch does."""

@@ -1,0 +1,38 @@
+"""The seam between an optimizer and what executes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from adamantine.rules import Rule
+from adamantine.rules.decay import Coefficients
+
+
+@dataclass(frozen=True)
+class Update:
+    """Parameters that take one step with the same numbers: the tensors, and one row of host scalars.
+
+    ``states[i]`` is the state dictionary of ``thetas[i]``, complete: every slot of the rule is there, in
+    whatever precision it is stored. An engine writes θ and the slots; all else is the optimizer's.
+    """
+
+    rule: Rule
+    thetas: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    states: Sequence[dict[str, Any]]
+    scalars: dict[str, Any]
+    decay: Coefficients
+    eta: Any
+    grad_scale: float
+    differentiable: bool
+    foreach: bool | None
+
+
+class Engine(Protocol):
+    """Executes all updates of one ``step()``: one call, so that an engine can fuse across groups."""
+
+    def run(self, updates: Sequence[Update]) -> None: ...
