@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule, apply, bind
-from adamantine.torch.engines import tensor_list
+from adamantine.torch.engines import ieee, tensor_list
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.tensor_list import TensorList
 
@@ -23,7 +23,7 @@ from adamantine.torch.engines.tensor_list import TensorList
 #: PIECE, so that a rule's temporaries stay in the cache. Chosen by measurement; no result depends on them.
 SMALL = 8192
 LIST = 131_072
-PIECE = 65_536
+PIECE = 131_072
 
 
 def _maximum(x: Tensor, y: Tensor | float) -> Tensor:
@@ -36,7 +36,7 @@ NAMES: dict[str, Callable[..., Tensor]] = {
     "arctan2": torch.arctan2,
     "maximum": _maximum,
     "sign": torch.sign,
-    "sqrt": torch.sqrt,
+    "sqrt": ieee.sqrt,
     "where": torch.where,
 }
 

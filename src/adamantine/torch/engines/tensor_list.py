@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamantine.torch.engines import ieee
+
 
 class TensorList:
     """Elementwise arithmetic over tensors of one dtype and device, by torch's multi-tensor functions.
@@ -59,12 +61,19 @@ def _maximum(x: TensorList, y: TensorList | float) -> TensorList:
     return TensorList(torch._foreach_clamp_min(x.tensors, y))
 
 
+def _sqrt(x: TensorList) -> TensorList:
+    on_cpu = x.tensors[0].device.type == "cpu"
+    return TensorList(
+        [ieee.sqrt(tensor) for tensor in x.tensors] if on_cpu else torch._foreach_sqrt(x.tensors)
+    )
+
+
 #: What rule texts may call, for TensorLists.
 NAMES: dict[str, Callable[..., TensorList]] = {
     "absolute": _foreach(torch._foreach_abs),
     "arctan2": _each(torch.arctan2),
     "maximum": _maximum,
     "sign": _foreach(torch._foreach_sign),
-    "sqrt": _foreach(torch._foreach_sqrt),
+    "sqrt": _sqrt,
     "where": _each(torch.where),
 }
