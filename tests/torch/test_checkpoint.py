@@ -6,10 +6,10 @@ import copy
 import io
 
 import pytest
-
-import adamantine.torch as at
 import torch
 from torch import nn
+
+import adamantine.torch as at
 
 
 def net(seed=0, width=4):

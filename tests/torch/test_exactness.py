@@ -6,9 +6,9 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 import adamantine.torch as at
-import torch
 from adamantine.reference import Optimizer as Reference
 from adamantine.rules.decay import MODES
 from adamantine.torch.engines import generic
