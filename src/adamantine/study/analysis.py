@@ -1,0 +1,218 @@
+"""From a manifest and the journal's results to the comparison that reports show. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adamantine.report.model import Comparison, Curves, Difference, Floats, MethodGrid
+from adamantine.report.numbers import Scores, counted, setting
+from adamantine.study import statistics
+from adamantine.study.errors import StudyError
+from adamantine.study.folder import read_manifest, read_results
+from adamantine.study.plan import (
+    Method,
+    Plan,
+    Results,
+    cells,
+    grown,
+    plan_from_dict,
+    validation_scores,
+    wanted,
+)
+
+CURVES = ("train_loss", "validation", "norm")
+
+
+def read(path: Path) -> Comparison:
+    """The comparison that a run folder holds; trains nothing."""
+    manifest = read_manifest(path)
+    try:
+        return analyse(manifest, read_results(path))
+    except (KeyError, TypeError) as error:
+        raise StudyError(
+            f"{path}: its manifest is damaged ({error}); run the comparison with --fresh"
+        ) from error
+
+
+def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
+    """The comparison as far as the results go; cells that are not done are NaN and are never chosen."""
+    plan = plan_from_dict(manifest["configuration"])
+    methods = [_method_grid(grown(method, plan, results), plan, results) for method in plan.methods]
+    tolerance = statistics.pooled_spread([m.validation[m.best] for m in methods if m.best])
+    methods = [
+        dataclasses.replace(m, basin=statistics.basin(m.validation, m.best, tolerance)) if m.best else m
+        for m in methods
+    ]
+    task = manifest["task"]
+    comparison = Comparison(
+        task=plan.task,
+        task_title=task["title"],
+        score_name=task["score_name"],
+        score_unit=task["score_unit"],
+        methods=tuple(methods),
+        differences=_differences(methods),
+        answer="",
+        advice=(),
+        basin_rule="",
+        manifest=manifest,
+    )
+    shown = Scores.of(comparison)
+    return dataclasses.replace(
+        comparison,
+        answer=_answer(comparison, shown),
+        advice=tuple(_advice(comparison, shown, plan, results)),
+        basin_rule=_basin_rule(shown, tolerance, len(plan.seeds)),
+    )
+
+
+def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
+    seeds = plan.seeds
+    validation = validation_scores(method, seeds, results)
+    found = [results.get(cell) for cell in cells(method, seeds)]
+    test = np.array([r.test if r else math.nan for r in found]).reshape(validation.shape)
+    diverged = np.array([r is not None and r.status == "diverged" for r in found]).reshape(validation.shape)
+    best = statistics.choose(validation)
+    return MethodGrid(
+        name=method.name,
+        spec=method.spec,
+        decay=method.decay,
+        lrs=method.lrs,
+        weight_decays=method.weight_decays,
+        seeds=seeds,
+        validation=validation,
+        test=test,
+        diverged=diverged,
+        best=best,
+        at_best=statistics.estimate(test[best]) if best else None,
+        edges=statistics.edges(best, method.lrs, method.weight_decays) if best else (),
+        basin=np.zeros(validation.shape[:2], np.bool_),
+        curves=_curves(method, best, seeds, results) if best else None,
+    )
+
+
+def _curves(method: Method, best: tuple[int, int], seeds: tuple[int, ...], results: Results) -> Curves:
+    one = dataclasses.replace(
+        method, lrs=(method.lrs[best[0]],), weight_decays=(method.weight_decays[best[1]],)
+    )
+    runs = [results[cell].curves for cell in cells(one, seeds)]
+    longest = max(runs, key=lambda run: len(run["epoch"]))["epoch"]
+    rows: dict[str, Floats] = {name: np.full((len(seeds), len(longest)), math.nan) for name in CURVES}
+    for index, run in enumerate(runs):
+        for name in CURVES:
+            rows[name][index, : len(run[name])] = run[name]
+    return Curves(epoch=np.array(longest), **rows)
+
+
+def _differences(methods: list[MethodGrid]) -> tuple[Difference, ...]:
+    """Every pair, the one with the lower mean test score first."""
+    ranked = sorted((m for m in methods if m.at_best), key=_mean_test)
+    pairs = itertools.combinations(ranked, 2)
+    return tuple(statistics.difference(a.name, b.name, a.test[a.best], b.test[b.best]) for a, b in pairs)
+
+
+def _mean_test(method: MethodGrid) -> float:
+    return method.at_best.mean if method.at_best else math.inf
+
+
+def _answer(comparison: Comparison, shown: Scores) -> str:
+    ranked = sorted((m for m in comparison.methods if m.at_best), key=_mean_test)
+    if not ranked:
+        return "No method has a setting that every seed finished."
+    first = ranked[0]
+    assert first.at_best is not None
+    seeds = counted(len(first.seeds), "seed")
+    score = f"{shown.mean(first.at_best)} test {comparison.score_name}"
+    start = f"{first.name} reaches {score} at its own best setting"
+    against = [d for d in comparison.differences if d.a == first.name]
+    if not against:
+        return f"{start} ({seeds})."
+    parts = []
+    for d in against:
+        interval = shown.interval(d.estimate)
+        verdict = d.verdict if d.verdict == "not decided" else "better"
+        reason = f"95 % interval {interval}: {verdict}" if interval else verdict
+        parts.append(f"{shown.difference(d.estimate)} against {d.b} ({reason})")
+    return f"{start}, the lowest; {', and '.join(parts)}, over {seeds}."
+
+
+def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
+    if seeds < 2:
+        return (
+            "A setting is in the basin when its validation score equals the best's: one seed has no spread."
+        )
+    return (
+        "A setting is in the basin when it is joined to the method's best by neighbours in the grid and its "
+        "validation score, paired by seed, is on average at most "
+        f"{shown.value(tolerance)} above the best's: the standard deviation over seeds at the best settings, "
+        "pooled over the methods."
+    )
+
+
+def _advice(comparison: Comparison, shown: Scores, plan: Plan, results: Results) -> list[str]:
+    lines = []
+    open_cells = sum(len(wanted(method, plan, results)) for method in plan.methods)
+    if open_cells:
+        lines.append(f"Not finished: {counted(open_cells, 'run')} still to do; the same command goes on.")
+    for method in comparison.methods:
+        lines += _method_advice(method, shown)
+    lines += _pair_advice(comparison)
+    failed = [result for result in results.values() if result.status == "failed"]
+    for message in sorted({f"{result.cell.method}: {result.message}" for result in failed}):
+        lines.append(f"Some runs failed and were left out: {message}")
+    return lines
+
+
+def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
+    if method.best is None:
+        runs = int(method.diverged.sum())
+        return [f"{method.name}: no setting has a score for every seed ({runs} runs diverged); lower --lr."]
+    i, j = method.best
+    lines = [
+        f"{method.name}: use lr={setting(method.lrs[i])}, weight_decay={setting(method.weight_decays[j])}; "
+        f"{int(method.basin.sum())} of {method.basin.size} settings are as good on validation."
+    ]
+    options = {"lr": ("--lr", method.lrs), "weight_decay": ("--weight-decay", method.weight_decays)}
+    for edge in method.edges:
+        axis, side = edge.split()
+        option, values = options[axis]
+        rim = values[0] if side == "low" else values[-1]
+        flat = " (its basin is flat there, so little may be gained)" if method.basin.sum() > 1 else ""
+        lines.append(
+            f"{method.name}: its best {axis}, {setting(rim)}, is the {side}est tried{flat}; "
+            f"grow the grid: {option} '{method.spec}={_wider(values, side)}', or a larger --grow."
+        )
+    if method.weight_decays[j] == 0 and len(method.weight_decays) > 1:
+        lines.append(f"{method.name}: no weight decay did best here.")
+    return lines
+
+
+def _pair_advice(comparison: Comparison) -> list[str]:
+    lines = []
+    undecided = [d for d in comparison.differences if d.verdict == "not decided"]
+    needed = [n for n in (statistics.seeds_to_decide(d.estimate) for d in undecided) if n]
+    if needed:
+        few, many = min(needed), max(needed)
+        lines.append(
+            f"Open pairs: differences as large as those seen would take about {few}"
+            f"{'' if few == many else f' to {many}'} seeds to decide (--seeds)."
+        )
+    if len(comparison.differences) > 1:
+        pairs = len(comparison.differences)
+        lines.append(
+            f"Each 95 % interval holds for its own pair; none is widened for there being {pairs} pairs."
+        )
+    return lines
+
+
+def _wider(values: tuple[float, ...], side: str) -> str:
+    """The axis with two more values on one side, as ``--lr`` and ``--weight-decay`` take it."""
+    from adamantine.study.ranges import extended
+
+    return ",".join(setting(value) for value in extended(extended(values, side), side))

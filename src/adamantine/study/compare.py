@@ -1,0 +1,237 @@
+"""The main job: run what is missing of a plan, and keep its folder true at every moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from adamantine.report.model import Comparison
+from adamantine.study import methods, ranges
+from adamantine.study.analysis import analyse
+from adamantine.study.cell import Cell, Result
+from adamantine.study.errors import StudyError
+from adamantine.study.folder import FORMAT, Folder, identity, opened, read_manifest
+from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, wanted
+from adamantine.study.schedules import SCHEDULES
+from adamantine.study.task import Settings, Task, check
+from adamantine.study.tasks import load
+from adamantine.study.workers import Inline, Pool, Runner
+
+
+class Watcher(Protocol):
+    """Is told how a comparison goes on; see :mod:`adamantine.study.console`."""
+
+    def planned(self, method: Method, done: int, total: int) -> None:
+        """A method's grid now has ``total`` runs, of which ``done`` are done."""
+
+    def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
+        """One more run is done."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def planned(self, method: Method, done: int, total: int) -> None: ...
+
+    def finished(self, result: Result, results: Mapping[Cell, Result]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A plan checked against its task, ready to go; ``manifest`` is what its folder will say."""
+
+    plan: Plan
+    task: Task
+    manifest: dict[str, Any]
+    out: Path
+
+
+def prepare(
+    task: str = "digits",
+    specs: tuple[str, ...] = methods.DEFAULTS,
+    *,
+    lrs: Mapping[str, str] | None = None,
+    weight_decays: Mapping[str, str] | None = None,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    schedule: str = "cosine",
+    grow: int = 2,
+    settings: Settings | None = None,
+    out: Path | None = None,
+    command: str = "",
+) -> Run:
+    """Checks every argument, loads the task, and builds each optimizer once.
+
+    ``lrs`` and ``weight_decays`` map a method (its spec, its class name, or ``""`` for all) to an axis such
+    as ``"1e-4:1e-2:5"`` or ``"0,0.01,0.1"``. Raises :class:`StudyError` for whatever the user can mend.
+    """
+    if schedule not in SCHEDULES:
+        raise StudyError(f"--schedule {schedule!r}: there are {', '.join(SCHEDULES)}")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise StudyError(f"--seeds {','.join(map(str, seeds))}: give different numbers, 0 or more")
+    if grow < 0:
+        raise StudyError(f"--grow must be 0 or more, not {grow}")
+    settings = settings or Settings()
+    plan = Plan(task, settings, _methods(specs, lrs or {}, weight_decays or {}), seeds, schedule, grow)
+    loaded = load(task, settings)
+    manifest = _manifest(plan, loaded, command)
+    safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
+    return Run(plan, loaded, manifest, out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A comparison and how many of its runs failed (raised something), as opposed to diverged."""
+
+    comparison: Comparison
+    failed: int
+
+
+def compare(run: Run, *, jobs: int = 1, fresh: bool = False, watcher: Watcher | None = None) -> Outcome:
+    """Trains every cell that the run's folder does not have yet, and writes the folder's table.
+
+    The results do not depend on ``jobs``. On KeyboardInterrupt everything finished so far is in the folder.
+    """
+    if jobs < 1:
+        raise StudyError(f"--jobs must be at least 1, not {jobs}")
+    with opened(run.out, run.manifest, fresh=fresh) as folder:
+        try:
+            _train_missing(run, folder, jobs, watcher or Silent())
+        finally:
+            folder.write_table(
+                cell
+                for method in run.plan.methods
+                for cell in cells(grown(method, run.plan, folder.results), run.plan.seeds)
+            )
+        failed = sum(result.status == "failed" for result in folder.results.values())
+        return Outcome(analyse(read_manifest(run.out), folder.results), failed)
+
+
+def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> None:
+    """Each method goes on at its own pace: when its grid is done, it may want more cells beyond the rim."""
+    plan = run.plan
+    waiting = {method.spec: 0 for method in plan.methods}
+    runner: Runner | None = None
+    try:
+        while True:
+            queues = []
+            for method in plan.methods:
+                if waiting[method.spec]:
+                    continue
+                missing = wanted(method, plan, folder.results)
+                total = len(cells(grown(method, plan, folder.results), plan.seeds))
+                watcher.planned(method, total - len(missing), total)
+                waiting[method.spec] = len(missing)
+                queues.append(missing)
+            todo = _interleaved(queues)
+            if todo:
+                if runner is None:
+                    runner = Inline(plan, run.task) if jobs == 1 else Pool(plan, min(jobs, len(todo)))
+                runner.submit(todo)
+            while any(waiting.values()):
+                assert runner is not None
+                result = runner.next()
+                folder.add(result)
+                watcher.finished(result, folder.results)
+                waiting[result.cell.method] -= 1
+                if not waiting[result.cell.method]:
+                    break
+            else:
+                return
+    finally:
+        if runner is not None:
+            runner.close()
+
+
+def _interleaved(queues: list[list[Cell]]) -> list[Cell]:
+    """The methods' cells in turn, so that all grids fill at the same pace."""
+    longest = max(map(len, queues), default=0)
+    return [queue[index] for index in range(longest) for queue in queues if index < len(queue)]
+
+
+def _methods(
+    specs: tuple[str, ...], lrs: Mapping[str, str], weight_decays: Mapping[str, str]
+) -> tuple[Method, ...]:
+    parsed = [methods.parse(text) for text in specs]
+    names = [str(spec) for spec in parsed]
+    if len(set(names)) < len(names):
+        raise StudyError(f"--method {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    for option, given in (("--lr", lrs), ("--weight-decay", weight_decays)):
+        known = {"", *names, *(spec.class_name for spec in parsed)}
+        for key in given:
+            if key not in known and not _matches(key, names):
+                raise StudyError(f"{option} '{key}=...': no such method here; there are {', '.join(names)}")
+    found = []
+    for spec in parsed:
+        methods.resolve(spec)
+        lr_text, wd_text = _chosen(spec, lrs), _chosen(spec, weight_decays)
+        lr_axis = ranges.parse_axis(lr_text, "--lr") if lr_text else ranges.default_lrs(spec)
+        mode = methods.probe(spec, lr_axis[0], 0.0)
+        wd_axis = (
+            ranges.parse_axis(wd_text, "--weight-decay")
+            if wd_text
+            else ranges.default_weight_decays(spec, mode)
+        )
+        methods.probe(spec, lr_axis[-1], wd_axis[-1])
+        found.append(Method(methods.title(spec, mode), str(spec), mode, lr_axis, wd_axis))
+    return tuple(found)
+
+
+def _matches(key: str, names: list[str]) -> bool:
+    try:
+        return str(methods.parse(key)) in names
+    except StudyError:
+        return False
+
+
+def _chosen(spec: methods.Spec, given: Mapping[str, str]) -> str | None:
+    """The axis for this method: the most exact key wins."""
+    for key, text in given.items():
+        if key and _matches(key, [str(spec)]):
+            return text
+    return given.get(spec.class_name, given.get(""))
+
+
+def _manifest(plan: Plan, task: Task, command: str) -> dict[str, Any]:
+    """Everything a reader needs to run this again, and nothing that changes when it is."""
+    configuration = plan.to_dict()
+    files = {key: configuration["settings"].pop(key) for key in ("data_dir", "text")}
+    return {
+        "format": FORMAT,
+        "command": command,
+        "configuration": configuration,
+        "task": {
+            "title": task.title,
+            "score_name": task.score_name,
+            "score_unit": task.score_unit,
+            "batch_size": task.batch_size,
+            "epochs": task.epochs,
+        },
+        "seeds": list(plan.seeds),
+        "files": files,
+        "data": check(task, plan.seeds[0]),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("adamantine", "torch", "numpy", "scikit-learn")
+        }
+        | {"python": platform.python_version()},
+        "machine": {
+            "system": f"{platform.system()} {platform.release()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,213 @@
+"""A run folder: what is known survives a kill at any moment, and nothing is written twice.
+
+manifest.json   the plan, versions, data, machine; written once, before the first cell
+cells.jsonl     one line per finished cell, appended and synced; a torn last line is dropped
+results.csv     every cell in canonical order, without timings
+figures/, report.html
+lock            held while a process works here
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adamantine.study.cell import Cell, Result, from_json, to_json
+from adamantine.study.errors import StudyError
+
+MANIFEST, JOURNAL, TABLE, PAGE, FIGURES, LOCK = (
+    "manifest.json",
+    "cells.jsonl",
+    "results.csv",
+    "report.html",
+    "figures",
+    "lock",
+)
+FORMAT = 1
+REMEDY = "use another --out, or --fresh to start over"
+IDENTITY = ("configuration", "task", "data", "versions")  # what two runs must share to share a folder
+
+
+class Folder:
+    """A run folder opened for work; use :func:`opened`."""
+
+    def __init__(self, path: Path, results: dict[Cell, Result]) -> None:
+        self.path = path
+        self.results = results
+
+    def add(self, result: Result) -> None:
+        """Appends one cell to the journal and waits until the disk has it."""
+        with (self.path / JOURNAL).open("ab") as journal:
+            journal.write(to_json(result).encode() + b"\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        self.results[result.cell] = result
+
+    def write_table(self, order: Iterable[Cell]) -> None:
+        """Writes ``results.csv`` with the cells that are done, in this order."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(
+            "method lr weight_decay seed status validation test train_loss norm message".split()  # noqa: SIM905
+        )
+        for cell in order:
+            if cell in self.results:
+                writer.writerow(_row(self.results[cell]))
+        write_atomic(self.path / TABLE, text.getvalue())
+
+
+@contextmanager
+def opened(path: Path, manifest: Mapping[str, Any], *, fresh: bool) -> Iterator[Folder]:
+    """Opens or makes the run folder for the run that ``manifest`` describes, and locks it meanwhile.
+
+    A folder of the same run is resumed (failed cells are tried again). ``fresh`` removes what an earlier
+    run left. Raises :class:`StudyError` when the folder holds another run, is damaged, or another process
+    works in it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StudyError(f"--out {path}: {error.strerror}") from error
+    with _locked(path):
+        if fresh:
+            for name in (MANIFEST, JOURNAL, TABLE, PAGE):
+                (path / name).unlink(missing_ok=True)
+            shutil.rmtree(path / FIGURES, ignore_errors=True)
+        if (path / MANIFEST).exists():
+            _check_same(path, read_manifest(path), manifest)
+        else:
+            if (path / JOURNAL).exists():
+                raise StudyError(f"{path}: {JOURNAL} without {MANIFEST}; {REMEDY}")
+            write_atomic(path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        _drop_torn_line(path / JOURNAL)
+        results = {cell: result for cell, result in read_results(path).items() if result.status != "failed"}
+        yield Folder(path, results)
+
+
+def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a manifest that decides the results."""
+    return {key: manifest.get(key) for key in IDENTITY}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a run folder; raises :class:`StudyError` when there is none that can be read."""
+    file = path / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path} is no run folder: it has no {MANIFEST}") from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise StudyError(f"{file}: not written by this version; {REMEDY}")
+    return manifest
+
+
+def read_results(path: Path) -> dict[Cell, Result]:
+    """The journal's results; of a cell that was run again, the last. A torn last line is left out."""
+    file = path / JOURNAL
+    if not file.exists():
+        return {}
+    lines = file.read_bytes().split(b"\n")
+    results = {}
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
+        try:
+            result = from_json(line.decode("utf-8"))
+        except (StudyError, UnicodeDecodeError) as error:
+            raise StudyError(
+                f"{file}: line {number} is damaged; remove it to run its cell again ({error})"
+            ) from error
+        results[result.cell] = result
+    return results
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """Writes beside the file and renames, so that a reader sees the old text or the new, never a part."""
+    beside = file.with_name(f".{file.name}.tmp")
+    with beside.open("w", encoding="utf-8", newline="\n") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    beside.replace(file)
+
+
+def _row(result: Result) -> list[str]:
+    cell = result.cell
+    last = [
+        repr(result.curves[name][-1]) if result.curves.get(name) else "" for name in ("train_loss", "norm")
+    ]
+    scores = [repr(score) if result.status == "ok" else "" for score in (result.validation, result.test)]
+    setting = [cell.method, repr(cell.lr), repr(cell.weight_decay), str(cell.seed)]
+    return [*setting, result.status, *scores, *last, result.message]
+
+
+def _drop_torn_line(file: Path) -> None:
+    if not file.exists():
+        return
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(file, whole)
+
+
+def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    old, new = _flat(identity(there)), _flat(identity(here))
+    changes = [
+        f"{key}: {old.get(key, 'none')} there, {new.get(key, 'none')} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changes:
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise StudyError(f"{path} holds another run ({'; '.join(changes[:3])}{more}); {REMEDY}")
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, Mapping):
+        pairs = ((str(key), value) for key, value in data.items())
+    elif isinstance(data, list) and any(isinstance(value, Mapping) for value in data):
+        pairs = ((str(value.get("name", index)), value) for index, value in enumerate(data))
+    else:
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in pairs:
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """An advisory lock that the system itself drops when the process ends, however it ends."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context((path / LOCK).open("a+b"))
+        except OSError as error:
+            raise StudyError(f"--out {path}: {error.strerror}") from error
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            raise StudyError(
+                f"{path}: another process works in this folder; wait for it or use another --out"
+            ) from error
+        yield
+
+
+try:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+except ImportError:  # Windows
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]

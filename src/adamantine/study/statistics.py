@@ -1,0 +1,146 @@
+"""The few statistics of a comparison, as pure functions of NumPy arrays.
+
+Everything is lower-is-better and indexed ``[lr, weight_decay, seed]``; NaN marks a run that diverged,
+failed or is not done yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import label  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+from adamantine.report.model import Bools, Difference, Estimate, Floats
+
+CONFIDENCE = 0.95
+SAME = 1e-9  # scores closer than this, relatively, are a tie: they differ by the rounding of a mean
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Mean, sample standard deviation and 95 % Student-t interval of independent values, shape ``[n]``.
+
+    >>> e = estimate([1.0, 2.0, 3.0])
+    >>> e.mean, e.std, round(e.high - e.mean, 3)  # t(0.975; 2) = 4.303, / sqrt(3)
+    (2.0, 1.0, 2.484)
+    """
+    x = np.asarray(values, np.float64)
+    n = x.size
+    mean = float(x.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan, n)
+    std = float(x.std(ddof=1))
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * std / math.sqrt(n)
+    return Estimate(mean, std, mean - half, mean + half, n)
+
+
+def difference(a: str, b: str, scores_a: ArrayLike, scores_b: ArrayLike) -> Difference:
+    """``a`` minus ``b``, paired by seed. Decided only when the 95 % interval of the mean leaves out 0."""
+    paired = estimate(np.asarray(scores_a, np.float64) - np.asarray(scores_b, np.float64))
+    if paired.high < 0:
+        verdict = f"{a} is better"
+    elif paired.low > 0:
+        verdict = f"{b} is better"
+    else:  # also where the interval is NaN: one seed decides nothing
+        verdict = "not decided"
+    return Difference(a, b, paired, verdict)
+
+
+def seeds_to_decide(paired: Estimate) -> int | None:
+    """How many seeds would decide a true difference as large as the one seen, at the spread seen.
+
+    ``None`` where there is no spread, no difference, or more than 1000 would be needed.
+
+    >>> seeds_to_decide(Estimate(mean=1.0, std=1.0, low=-1.5, high=3.5, n=3))
+    7
+    """
+    if not (paired.n > 1 and paired.std > 0 and paired.mean != 0):
+        return None
+    n = np.arange(2, 1001)
+    half = stdtrit(n - 1, 0.5 + CONFIDENCE / 2) * paired.std / np.sqrt(n)
+    enough = np.flatnonzero(half < abs(paired.mean))
+    return int(n[enough[0]]) if enough.size else None
+
+
+def choose(validation: Floats) -> tuple[int, int] | None:
+    """The cell with the lowest mean over seeds; a setting without a score for every seed is never chosen.
+
+    Among ties the one whose neighbours (up to eight) score best on average, then the smallest lr and
+    weight decay.
+    """
+    means = validation.mean(axis=2)
+    if not np.isfinite(means).any():
+        return None
+    lowest = np.nanmin(means)
+    ties = np.argwhere(means <= lowest + SAME * max(abs(lowest), 1e-3))
+    worst = np.nanmax(means)
+    filled = np.where(np.isnan(means), worst, means)
+
+    def around(cell: NDArray[np.intp]) -> float:
+        rows, columns = (slice(max(k - 1, 0), k + 2) for k in cell)
+        return round(float(filled[rows, columns].mean()), 12)
+
+    i, j = min(ties, key=lambda cell: (around(cell), *cell))
+    return int(i), int(j)
+
+
+def edges(best: tuple[int, int], lrs: Sequence[float], weight_decays: Sequence[float]) -> tuple[str, ...]:
+    """Where the best cell touches the rim, so that a better one may lie outside.
+
+    Not an edge: an axis of one value (the user fixed it), and weight decay 0 (there is nothing below it).
+    """
+    found = []
+    for name, index, axis in (("lr", best[0], lrs), ("weight_decay", best[1], weight_decays)):
+        if len(axis) > 1 and index == 0 and axis[0] > 0:
+            found.append(f"{name} low")
+        if len(axis) > 1 and index == len(axis) - 1:
+            found.append(f"{name} high")
+    return tuple(found)
+
+
+def basin(validation: Floats, best: tuple[int, int], tolerance: float) -> Bools:
+    """The cells that are as good as the best: connected with it through cells (side by side) whose
+    difference to
+    it, paired by seed, has a mean of at most ``tolerance``. Shape ``[lr, weight_decay]``."""
+    excess = (validation - validation[best]).mean(axis=2)
+    close = excess <= max(tolerance, 0.0) + SAME
+    regions, _ = label(close)
+    return np.asarray(regions == regions[best], np.bool_)
+
+
+@dataclass(frozen=True)
+class Width:
+    """Extent of a basin along one axis, in octaves (factors of 2) from its first to its last cell.
+
+    ``open`` when it reaches the last value on some side or weight decay 0: then it is at least so wide.
+    """
+
+    octaves: float
+    open: bool
+
+
+def width(inside: Sequence[bool] | Bools, best: int, axis: Sequence[float]) -> Width:
+    """Of the run of ``inside`` cells around ``best`` on one line of the grid.
+
+    >>> width([False, True, True, False], 1, (1.0, 2.0, 8.0, 16.0))
+    Width(octaves=2.0, open=False)
+    """
+    low = high = best
+    while low > 0 and inside[low - 1]:
+        low -= 1
+    while high < len(axis) - 1 and inside[high + 1]:
+        high += 1
+    reaches_rim = len(axis) > 1 and (low == 0 or high == len(axis) - 1)
+    positive = [value for value in axis[low : high + 1] if value > 0]
+    octaves = math.log2(positive[-1] / positive[0]) if positive else 0.0
+    return Width(octaves, reaches_rim)
+
+
+def pooled_spread(scores: Sequence[ArrayLike]) -> float:
+    """Root mean square of the sample standard deviations; 0 where no set has two values."""
+    variances = [np.var(np.asarray(x, np.float64), ddof=1) for x in scores if np.size(x) > 1]
+    return math.sqrt(float(np.mean(variances))) if variances else 0.0

@@ -1,0 +1,138 @@
+"""Trains one cell: deterministic, single-threaded, and never letting a bad setting stop the grid."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from adamantine.groups import param_groups
+from adamantine.study import methods
+from adamantine.study.cell import Cell, Result
+from adamantine.study.plan import Plan
+from adamantine.study.schedules import SCHEDULES
+from adamantine.study.task import Data, Task
+from adamantine.study.tasks import load
+
+POINTS = 40  # per learning curve, at most
+ABSURD = 1000.0  # a loss so many times the first one (or 1, if that is larger) has diverged
+CHUNK = 2000  # examples per forward pass of an evaluation
+
+
+class Diverged(Exception):
+    """The loss, the outputs or a score is not finite, or the loss is absurdly large."""
+
+
+class Trainer:
+    """Runs the cells of one plan; keeps the task's data between cells."""
+
+    def __init__(self, plan: Plan, task: Task | None = None) -> None:
+        self.plan = plan
+        self.task = task or load(plan.task, plan.settings)
+        self.data = functools.lru_cache(maxsize=4)(lambda seed: Data(*self.task.data(seed)))
+
+    def run(self, cell: Cell) -> Result:
+        """Trains the cell. Whatever happens in it becomes part of the result."""
+        start = time.perf_counter()
+        curves: dict[str, list[float]] = {"epoch": [], "train_loss": [], "validation": [], "norm": []}
+        validation = test = math.nan
+        status, message = "ok", ""
+        with _single_threaded():
+            try:
+                validation, test = self._train(cell, curves)
+            except Diverged as reason:
+                status, message = "diverged", str(reason)
+            except Exception as error:  # an optimizer or task of the user's may raise anything
+                first_line = (str(error).splitlines() or [""])[0]
+                status, message = "failed", f"{type(error).__name__}: {first_line}"
+        return Result(cell, status, validation, test, message, curves, time.perf_counter() - start)
+
+    def _train(self, cell: Cell, curves: dict[str, list[float]]) -> tuple[float, float]:
+        task, data = self.task, self.data(cell.seed)
+        torch.manual_seed(cell.seed)
+        model = task.model(cell.seed)
+        groups, decaying = grouped(model, cell.lr, cell.weight_decay)
+        optimizer = methods.build(methods.parse(cell.method), groups, cell.lr)
+        inputs, targets = data.train
+        batch_size = min(task.batch_size, len(inputs))
+        batches = len(inputs) // batch_size  # the rest of an epoch is left out; the next one shuffles anew
+        scheduler = LambdaLR(optimizer, SCHEDULES[self.plan.schedule](task.epochs * batches))
+        every = math.ceil(task.epochs / POINTS)
+        order = np.random.default_rng((cell.seed, 1))
+        ceiling = sys.float_info.max
+        losses: list[float] = []
+        for epoch in range(1, task.epochs + 1):
+            shuffled = torch.from_numpy(order.permutation(len(inputs))[: batches * batch_size])
+            x, y = inputs[shuffled], targets[shuffled]
+            model.train()
+            for first in range(0, len(x), batch_size):
+                optimizer.zero_grad()
+                loss = task.loss(model(x[first : first + batch_size]), y[first : first + batch_size])
+                loss.backward()  # type: ignore[no-untyped-call]
+                value = loss.item()
+                if not value <= ceiling:  # NaN as well
+                    raise Diverged(f"training loss {value:.3g} in epoch {epoch}")
+                if not losses and epoch == 1:
+                    ceiling = ABSURD * max(value, 1.0)
+                losses.append(value)
+                optimizer.step()
+                scheduler.step()
+            if epoch % every == 0 or epoch == task.epochs:
+                curves["epoch"].append(float(epoch))
+                curves["train_loss"].append(math.fsum(losses) / len(losses))
+                losses.clear()
+                curves["validation"].append(math.nan)  # kept if the evaluation finds a divergence
+                curves["norm"].append(_norm(decaying))
+                curves["validation"][-1] = evaluate(task, model, data.validation)
+        return curves["validation"][-1], evaluate(task, model, data.test)
+
+
+def evaluate(task: Task, model: nn.Module, split: tuple[Tensor, Tensor]) -> float:
+    """The task's score over a whole split; raises :class:`Diverged` on outputs that are not finite."""
+    inputs, targets = split
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for first in range(0, len(inputs), CHUNK):
+            outputs = model(inputs[first : first + CHUNK])
+            score = float(task.metric(outputs, targets[first : first + CHUNK]))
+            if not (math.isfinite(score) and bool(torch.isfinite(outputs).all())):
+                raise Diverged("outputs or score not finite")
+            total += score * len(outputs)
+    return total / len(inputs)
+
+
+def grouped(model: nn.Module, lr: float, weight_decay: float) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """Parameter groups for an optimizer, and the parameters that decay (also at weight decay 0).
+
+    Weights decay, embedding tables among them (grokking as published needs that); biases and norms do not.
+    """
+    groups = param_groups(model, lr=lr, weight_decay=1.0, embeddings="decay")
+    decaying = [p for group in groups if group["weight_decay"] > 0 for _, p in group["params"]]
+    return [{**group, "weight_decay": group["weight_decay"] * weight_decay} for group in groups], decaying
+
+
+def _norm(parameters: list[Tensor]) -> float:
+    with torch.no_grad():
+        return math.sqrt(sum(p.double().square().sum().item() for p in parameters))
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """One thread, so that the bits do not depend on the number of cores; the caller's state is put back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(threads)
