@@ -1,7 +1,7 @@
 """What a report shows, as plain data: the study fills it in, figures and page read it.
 
 Kept free of any training code, so that a report can be drawn from a run folder on a machine without torch.
-Arrays are indexed ``[lr, weight_decay, seed]`` throughout; every score is an error or a loss: lower is better.
+Arrays are indexed ``[lr, weight_decay, seed]``; every score is an error or a loss: lower is better.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Bools = NDArray[np.bool_]
 class Curves:
     """Learning curves of one cell, one row per seed; a diverged seed's row ends in NaN.
 
-    ``epoch`` has shape ``[points]``, everything else ``[seeds, points]``. ``train_loss`` is the mean loss over
-    the epoch's batches, ``validation`` the task's score on the validation split (``NaN`` where not measured),
-    ``norm`` the l2 norm of all weights that decay.
+    ``epoch`` has shape ``[points]``, everything else ``[seeds, points]``. ``train_loss`` is the mean loss
+    over the epoch's batches, ``validation`` the task's score on the validation split (``NaN`` where not
+    measured), ``norm`` the l2 norm of all weights that decay.
     """
 
     epoch: Floats
@@ -59,8 +59,8 @@ class MethodGrid:
     diverged: Bools  # same
     best: tuple[int, int] | None  # chosen by the mean of `validation`; None when every cell diverged
     at_best: Estimate | None  # of `test` at `best`
-    edges: tuple[str, ...]  # where `best` touches the grid's rim: "lr low", "lr high", "weight_decay high", ...
-    basin: Bools  # [lr, weight_decay]: not distinguishable from `best` within the tolerance the analysis states
+    edges: tuple[str, ...]  # where `best` touches the grid's rim: "lr low", "weight_decay high", ...
+    basin: Bools  # [lr, weight_decay]: as good as `best` within the tolerance that the analysis states
     curves: Curves | None  # of the cell at `best`
 
 
@@ -87,4 +87,5 @@ class Comparison:
     answer: str  # one sentence: who is best, by how much, against what spread
     advice: tuple[str, ...]  # which setting to use, which grid to grow, what stays open
     basin_rule: str  # in words: when a cell counts as inside the basin
-    manifest: Mapping[str, Any] = field(default_factory=dict)  # command, configuration, versions, seeds, machine
+    # command, configuration, versions, seeds, machine
+    manifest: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,109 @@
+"""Test score of every method at its own best setting: mean, confidence interval and seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from adamantine.report.model import Floats, MethodGrid
+from adamantine.report.numbers import Scores
+from adamantine.report.theme import LIGHT, Theme, stroke
+
+
+def seed_scores(method: MethodGrid) -> Floats:
+    """Test scores of the seeds at the method's best setting; empty when it has none."""
+    if method.best is None:
+        return np.empty(0)
+    row: Floats = method.test[method.best]
+    return row[np.isfinite(row)]
+
+
+def draw_test_scores(
+    ax: Axes,
+    methods: tuple[MethodGrid, ...],
+    order: list[int],
+    labels: list[str],
+    scores: Scores,
+    theme: Theme = LIGHT,
+) -> None:
+    """One row per method in the given order, best on top; ``labels`` go by place in ``methods``."""
+    for row, index in enumerate(order):
+        method, style, y = methods[index], stroke(index), -float(row)
+        at_left: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "textcoords": "offset points",
+            "va": "bottom",
+        }
+        ax.annotate(
+            labels[index],
+            (0, y),
+            (0, 13),
+            ha="left",
+            color=theme.ink,
+            fontweight="bold",
+            fontsize=10.5,
+            **at_left,
+        )
+        if method.at_best is None:
+            ax.annotate("no setting converged", (0, y), (0, -4), ha="left", color=theme.muted, **at_left)
+            continue
+        ax.annotate(
+            scores.mean(method.at_best),
+            (1, y),
+            (0, 13),
+            ha="right",
+            color=theme.ink,
+            fontsize=10.5,
+            **at_left,
+        )
+        ax.axhline(y, color=theme.line, linewidth=0.8, zorder=0)
+        estimate = method.at_best
+        if np.isfinite(estimate.low + estimate.high):
+            ax.errorbar(
+                estimate.mean * scores.scale,
+                y,
+                xerr=[
+                    [(estimate.mean - estimate.low) * scores.scale],
+                    [(estimate.high - estimate.mean) * scores.scale],
+                ],
+                color=style.colour,
+                linewidth=2.4,
+                capsize=5,
+                capthick=2,
+                zorder=2,
+            )
+        ax.plot(
+            estimate.mean * scores.scale,
+            y,
+            marker=style.marker,
+            markersize=9,
+            color=style.colour,
+            markeredgecolor=theme.surface,
+            markeredgewidth=1.2,
+            zorder=4,
+        )
+        seeds = seed_scores(method) * scores.scale
+        ax.plot(
+            seeds,
+            np.full(seeds.size, y - 0.2),
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            markerfacecolor="none",
+            markeredgecolor=style.colour,
+            markeredgewidth=1.3,
+            zorder=3,
+        )
+    ax.set_ylim(-len(order) + 0.55, 0.62)
+    ax.set_yticks([])
+    ax.margins(x=0.06)
+    ax.grid(visible=True, axis="x")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="x", length=3)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    ax.set_xlabel(f"test {scores.label}; lower is better")
