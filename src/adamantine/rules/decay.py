@@ -42,9 +42,7 @@ def check_mode(mode: str) -> None:
 
 
 def check_weight_decay(weight_decay: Any, mode: str) -> None:
-    """ValueError for a λ that cannot be meant in this mode's unit."""
-    if not 0.0 <= weight_decay < math.inf:
-        raise ValueError(f"Invalid weight_decay value: {weight_decay}; it must be finite and >= 0")
+    """ValueError for a λ that cannot be meant in this mode's unit, finite and >= 0 though it be."""
     if mode == "independent" and weight_decay >= 1.0:
         raise ValueError(
             f"Invalid weight_decay value: {weight_decay}; with decay='independent' it is the fraction of a "

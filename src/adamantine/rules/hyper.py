@@ -27,6 +27,7 @@ _BOUNDS: dict[str, tuple[str, str, Any]] = {
         "None (tracked) or finite and >= 0",
         lambda x: x is None or 0.0 <= x < math.inf,
     ),
+    "weight_decay": ("weight_decay value", "finite and >= 0", lambda x: 0.0 <= x < math.inf),
     "max_norm": ("max_norm", "None (no clipping) or > 0", lambda x: x is None or x > 0.0),
 }
 
@@ -47,13 +48,9 @@ def check(hyper: Mapping[str, Any]) -> None:
                 raise ValueError(f"Invalid {words}: {value}; it must be {demand}")
     if "betas" in hyper:
         _check_betas(hyper["betas"])
-    mode = hyper.get("decay")
-    if mode is not None:
-        check_mode(mode)
-    if "weight_decay" in hyper:
-        if not _holds(lambda x: bool(x == x), hyper["weight_decay"]):
-            raise ValueError(f"Invalid weight_decay value: {hyper['weight_decay']}; it must be a number >= 0")
-        check_weight_decay(hyper["weight_decay"], mode or "none")
+    if "decay" in hyper:
+        check_mode(hyper["decay"])
+        check_weight_decay(hyper.get("weight_decay", 0.0), hyper["decay"])
     if hyper.get("nesterov") and (hyper.get("momentum", 0) <= 0 or hyper.get("dampening", 0) != 0):
         raise ValueError(
             "Nesterov momentum requires a momentum and zero dampening; got "
