@@ -31,7 +31,7 @@ def global_norm(grads: Iterable[Tensor]) -> float:
     blocks: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for grad in grads:
         values = grad.coalesce().values() if grad.is_sparse else grad
-        values = torch.view_as_real(values) if values.is_complex() else values
+        values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
         pieces = blocks.setdefault((values.device, values.dtype), [])
         if values.device.type == "cpu" and values.numel() > BLOCK:
             pieces.extend(torch.split(values.reshape(-1), BLOCK))

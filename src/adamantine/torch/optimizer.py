@@ -52,13 +52,15 @@ class Optimizer(torch.optim.Optimizer):
 
     #: The mode that a checkpoint is taken for which does not say (torch's class of this name has this one).
     foreign_decay: ClassVar[str] = "l2"
+    #: Whether torch's class of this name refuses tensor hyperparameters under ``foreach=True``.
+    foreach_refuses_tensors: ClassVar[bool] = False
     engine: ClassVar[Engine] = GENERIC
 
     def __init__(self, params: ParamsT, options: dict[str, Any]) -> None:
         """``options``: the subclass's arguments by name; all but the last two become group defaults."""
         max_norm, on_nonfinite = options.pop("max_norm"), options.pop("on_nonfinite")
         _settle_mode(options)
-        _check_tensors(options)
+        self._check_tensors(options)
         _check_flags(type(self).__name__, options)
         check({**options, "max_norm": max_norm})
         if on_nonfinite not in get_args(OnNonfinite):
@@ -88,10 +90,11 @@ class Optimizer(torch.optim.Optimizer):
         """
         if isinstance(param_group, dict):
             _settle_mode(param_group)
+            self._check_tensors({**self.defaults, **param_group})
             check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        group["constructed_lr"] = float(group["lr"])
+        group["constructed_lr"] = _double(group["lr"])
         group.setdefault("highest_lr", 0.0)
         self._name_mode(group)
 
@@ -162,7 +165,7 @@ class Optimizer(torch.optim.Optimizer):
         rule = self.rule(group)
         differentiable = group["differentiable"]
         lr = _host(group["lr"], differentiable)
-        group["highest_lr"] = max(group["highest_lr"], float(lr))
+        group["highest_lr"] = max(group["highest_lr"], _double(lr))
         decay = coefficients(
             group["decay"],
             lr=lr,
@@ -175,7 +178,7 @@ class Optimizer(torch.optim.Optimizer):
     def _usable(self, grad: Tensor, rule: Rule, group: dict[str, Any]) -> Tensor:
         """The gradient as the engines take it: dense, or sparse where the rule allows it."""
         if not grad.is_sparse:
-            return grad
+            return grad.resolve_conj()  # autograd conjugates lazily, view_as_real wants it done
         name = type(self).__name__
         if not rule.zero_at_zero:
             if rule.name in {"heavy_ball", "nesterov"}:  # momentum moves every row anyway
@@ -208,7 +211,7 @@ class Optimizer(torch.optim.Optimizer):
             lot = [states[index] for index in members]
             for name, value in renewed.items():
                 for state in lot:
-                    state[name].fill_(float(value))
+                    state[name].fill_(_double(value))
             yield Update(
                 rule=rule,
                 thetas=[plan.params[index] for index in members],
@@ -283,13 +286,31 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-            group.setdefault("constructed_lr", float(group["lr"]))
+            group.setdefault("constructed_lr", _double(group["lr"]))
             group.setdefault("highest_lr", 0.0)
             self._name_mode(group)
         for entry in self.state.values():
             for name in ("step", "mu_product"):  # plain numbers in old checkpoints
-                if name in entry and not isinstance(entry[name], Tensor):
+                if isinstance(entry, dict) and name in entry and not isinstance(entry[name], Tensor):
                     entry[name] = torch.tensor(float(entry[name]), dtype=_scalar_dtype())
+
+    def _check_tensors(self, options: dict[str, Any]) -> None:
+        """Hyperparameters given as tensors, in torch's words."""
+        betas = options.get("betas", ())
+        betas = betas if isinstance(betas, tuple | list) else ()
+        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+            raise ValueError(f"betas must be either both floats or both Tensors, got {betas}")
+        host_only = self.foreach_refuses_tensors and options["foreach"] and not options["capturable"]
+        named = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
+        named |= {f"betas[{index}]": beta for index, beta in enumerate(betas)}
+        for name, value in named.items():
+            if isinstance(value, Tensor):
+                if value.numel() != 1:
+                    raise ValueError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
+                if host_only and name != "weight_decay":
+                    raise ValueError(
+                        f"{name} as a Tensor is not supported for capturable=False and foreach=True"
+                    )
 
     def _name_mode(self, group: dict[str, Any]) -> None:
         """Keep torch's own flag true to the mode, where torch's class has one."""
@@ -307,10 +328,17 @@ def _settle_mode(options: dict[str, Any]) -> None:
 
 
 def _host(value: Any, differentiable: bool) -> Any:
-    """A double, or the tensor itself where gradients are to flow through it."""
+    """A double, or a tensor without dimensions where gradients are to flow through it."""
     if isinstance(value, tuple | list):
         return tuple(_host(item, differentiable) for item in value)
-    return value.item() if isinstance(value, Tensor) and not differentiable else value
+    if isinstance(value, Tensor):
+        return value.reshape(()) if differentiable else value.item()
+    return value
+
+
+def _double(value: Any) -> float:
+    """The number alone, whether or not gradients flow through the tensor that holds it."""
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _scalar_dtype() -> torch.dtype:
@@ -318,32 +346,10 @@ def _scalar_dtype() -> torch.dtype:
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
 
 
-def _check_tensors(defaults: dict[str, Any]) -> None:
-    """Hyperparameters given as tensors, in torch's words."""
-    host_only = bool(defaults.get("foreach")) and not defaults.get("capturable", False)
-    lr = defaults["lr"]
-    if isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise ValueError(f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}")
-        if host_only:
-            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
-    betas = defaults.get("betas", ())
-    if not isinstance(betas, tuple | list):
-        return
-    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-        raise ValueError(f"betas must be either both floats or both Tensors, got {betas}")
-    for index, beta in enumerate(betas):
-        if isinstance(beta, Tensor):
-            if host_only:
-                raise ValueError(
-                    f"betas[{index}] as a Tensor is not supported for capturable=False and foreach=True"
-                )
-            if beta.numel() != 1:
-                raise ValueError(f"Tensor betas[{index}] must be 1-element, got shape {tuple(beta.shape)}")
-
-
 def _check_flags(name: str, defaults: dict[str, Any]) -> None:
     """torch's execution flags: each means something here or says that it does not."""
+    if defaults["foreach"] and defaults["differentiable"]:
+        raise RuntimeError("`foreach` and `differentiable` cannot be `True` together.")
     if defaults.get("fused"):
         if defaults["differentiable"]:
             raise RuntimeError("`fused` does not support `differentiable`")

@@ -24,7 +24,7 @@ from adamantine.rules.adam import ADAM
 from adamantine.rules.adam_atan2 import ADAM_ATAN2
 from adamantine.rules.adamax import ADAMAX
 from adamantine.rules.amsgrad import AMSGRAD
-from adamantine.rules.decay import Mode
+from adamantine.rules.decay import Mode, check_mode
 from adamantine.rules.lion import LION
 from adamantine.rules.nadam import NADAM
 from adamantine.rules.radam import RADAM
@@ -222,6 +222,8 @@ class Adam(Optimizer):
     0.875
     """
 
+    foreach_refuses_tensors: ClassVar[bool] = True
+
     def __init__(
         self,
         params: ParamsT,
@@ -260,6 +262,7 @@ class AdamW(Optimizer):
     """
 
     foreign_decay: ClassVar[str] = "decoupled"
+    foreach_refuses_tensors: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -281,6 +284,7 @@ class AdamW(Optimizer):
         on_nonfinite: OnNonfinite = "ignore",
     ) -> None:
         own = _signature(locals())
+        check_mode(decay)  # before the flag below says something else in its place
         # torch's AdamW writes this flag into its groups, and reads it from checkpoints.
         super().__init__(params, {**own, "decoupled_weight_decay": decay == "decoupled"})
 

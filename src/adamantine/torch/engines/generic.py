@@ -125,7 +125,8 @@ def _run_differentiable(update: Update) -> None:
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         keys = update.rule.slots.values()
         slots = [_decode(_real(state[key])) for key in keys]
-        new_theta, new_slots = advance(_decode(_real(theta)), _decode(_real(g)), slots, update)
+        old_theta = _decode(_real(theta)).clone()  # the graph keeps it, and θ itself is overwritten below
+        new_theta, new_slots = advance(old_theta, _decode(_real(g)), slots, update)
         for key, new in zip(keys, new_slots, strict=True):
             old = state[key]
             state[key] = torch.view_as_complex(new) if old.is_complex() else new.to(old.dtype)
