@@ -108,8 +108,8 @@ def param_groups(
             reads it from the model's Sequentials and ModuleLists (`adamantine.groups.depths`).
 
     Returns:
-        Groups with ``params`` as (name, parameter) pairs (torch >= 2.6), ``lr`` and ``weight_decay``, by rising
-        lr, decaying before not decaying.
+        Groups with ``params`` as (name, parameter) pairs (torch >= 2.6), ``lr`` and ``weight_decay``, by
+        rising lr, decaying before not decaying.
 
     Raises:
         ValueError: a pattern that matches nothing; a parameter matched by both kinds; a number out of range;

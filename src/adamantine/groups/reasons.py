@@ -142,7 +142,7 @@ def _site(name: str, modules: Mapping[str, Any]) -> _Site:
 
 
 def _kind(types: Sequence[str]) -> str:
-    """``"norm"``, ``"table"``, ``"matrix"``, or ``""`` where no class name tells; the nearest class decides."""
+    """``"norm"``, ``"table"``, ``"matrix"``, or ``""`` where no class tells; the nearest class decides."""
     for name in types:
         nouns = [match.lastgroup or "" for match in _HEAD_NOUN.finditer(name)]
         if nouns:
