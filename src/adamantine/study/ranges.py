@@ -107,8 +107,9 @@ def round_to(value: float, digits: int) -> float:
 
 
 def _short(value: float, neighbour: float) -> float:
-    """``value`` to three digits, or as many more as tell it from its neighbour."""
-    return next(short for digits in range(3, 18) if (short := round_to(value, digits)) != neighbour)
+    """``value`` to three digits, or as many more as keep it on its side of its neighbour."""
+    shorts = (round_to(value, digits) for digits in range(3, 17))
+    return next((x for x in shorts if x != neighbour and (x > neighbour) == (value > neighbour)), value)
 
 
 def _geometric(low: float, high: float, count: int) -> list[float]:
