@@ -10,6 +10,7 @@ This package imports NumPy alone. Where the work is done:
 
 from __future__ import annotations
 
+from adamantine.groups import param_groups
 from adamantine.rules import RULES
 from adamantine.rules.decay import convert as convert_weight_decay
 from adamantine.rules.decay import normalized as normalized_weight_decay
@@ -21,5 +22,6 @@ __all__ = [
     "RULES",
     "convert_weight_decay",
     "normalized_weight_decay",
+    "param_groups",
     "timescale",
 ]

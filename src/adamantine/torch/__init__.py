@@ -23,6 +23,7 @@ from adamantine.torch.optimizers import (
     RAdam,
     RMSprop,
 )
+from adamantine.torch.schedulers import Scheduler, WarmRestarts, record_peak_lr
 
 __all__ = [
     "OPTIMIZERS",
@@ -38,5 +39,8 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "Scheduler",
+    "WarmRestarts",
     "global_norm",
+    "record_peak_lr",
 ]
