@@ -30,13 +30,13 @@ _EDGES = {
 }
 
 _DECAYS = {
-    "none": "no decay: λ is not used.",
-    "l2": "the penalty λ‖θ‖²/2 is part of the loss: λθ joins the gradient and goes through the update rule.",
-    "decoupled": "every step multiplies the weights by 1 − ηλ, outside the update rule.",
-    "independent": "every step multiplies the weights by 1 − (η/η_max)λ: it follows the schedule, not the "
+    "none": "No decay: λ is not used.",
+    "l2": "The penalty λ‖θ‖²/2 is part of the loss: λθ joins the gradient and goes through the update rule.",
+    "decoupled": "Every step multiplies the weights by 1 − ηλ, outside the update rule.",
+    "independent": "Every step multiplies the weights by 1 − (η/η_max)λ: it follows the schedule, not the "
     "size of the learning rate.",
-    "corrected": "every step multiplies the weights by 1 − (η²/η_max)λ.",
-    "cautious": "like decoupled, only where the update does not already grow the weight.",
+    "corrected": "Every step multiplies the weights by 1 − (η²/η_max)λ.",
+    "cautious": "Like decoupled, only where the update does not already grow the weight.",
 }
 
 _RUN_FACTS = ("seeds", "versions", "machine")  # of the manifest, shown in this order before anything else
