@@ -125,8 +125,22 @@ def test_class_names_tell_norms_from_layers_with_norm_in_the_name(
 
 @pytest.mark.parametrize(
     "name",
-    "norm norm1 norm_out ln_1 ln_f ln_pre bn1 layernorm LayerNorm layer_norm layernorm_before "
-    "post_attention_layernorm q_norm group_norm_2".split(),
+    [
+        "norm",
+        "norm1",
+        "norm_out",
+        "ln_1",
+        "ln_f",
+        "ln_pre",
+        "bn1",
+        "layernorm",
+        "LayerNorm",
+        "layer_norm",
+        "layernorm_before",
+        "post_attention_layernorm",
+        "q_norm",
+        "group_norm_2",
+    ],
 )
 def test_norm_names_count_as_whole_components(name: str) -> None:
     found = answers(decide(Bag(**{name: Bag(weight=table_of((3, 4)))})))
@@ -232,8 +246,20 @@ def test_embeddings_by_choice() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "position_embeddings positional_embedding absolute_pos_embed pos_emb pos_embed_window class_embedding "
-    "mask_token register_tokens rel_pos_h query_embed pos_table wpe".split(),
+    [
+        "position_embeddings",
+        "positional_embedding",
+        "absolute_pos_embed",
+        "pos_emb",
+        "pos_embed_window",
+        "class_embedding",
+        "mask_token",
+        "register_tokens",
+        "rel_pos_h",
+        "query_embed",
+        "pos_table",
+        "wpe",
+    ],
 )
 def test_names_of_tables(name: str) -> None:
     assert not decide(Bag(**{name: table_of((3, 4))}))[name].decays

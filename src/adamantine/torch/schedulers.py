@@ -111,7 +111,7 @@ class Scheduler(LRScheduler):
             return [self.schedule] * count
         if len(self.schedule) != count:
             raise ValueError(
-                f"{len(self.schedule)} schedules for {count} parameter groups; give one for all or one for each"
+                f"{len(self.schedule)} schedules for {count} parameter groups; give one for all, or one each"
             )
         return self.schedule
 
