@@ -195,6 +195,26 @@ def test_vectors_scalars_and_broadcast_shapes() -> None:
     }
 
 
+def test_further_parameters_of_a_linear_are_judged_by_shape() -> None:
+    """DoRA's magnitude vector, Swin's logit scale: only the weight of a layer is exempt from the rule."""
+
+    class LoraLinear(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 3)
+            self.magnitude, self.down = table_of((1, 3)), table_of((2, 4))
+
+    class WindowAttention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logit_scale = table_of((2, 1, 1))
+
+    found = answers(decide(Bag(norm=LoraLinear(), attn=WindowAttention())))
+    assert found["norm.weight"] == (True, "weight of LoraLinear (2-D)")
+    assert found["norm.magnitude"] == (False, "vector in broadcast shape")
+    assert found["norm.down"] == (True, "down of LoraLinear (2-D)")
+    assert found["attn.logit_scale"] == (False, "vector in broadcast shape")
+
+
 def test_recurrent_nets() -> None:
     found = answers(decide(nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2)))
     assert found["weight_ih_l0"] == (True, "weight_ih_l0 of LSTM (2-D)")

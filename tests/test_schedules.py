@@ -312,6 +312,33 @@ def test_resumes_exactly_whatever_is_loaded_first(kind: str, cls: Any, order: st
     assert resumed(make, order) == follow(optimizer, scheduler, 7)
 
 
+def test_the_scheduler_alone_restores_lr_and_decay() -> None:
+    """As in torch, the base lr is the saved one, whatever the new optimizer was built with."""
+
+    def make(lr: float) -> tuple[Any, Any]:
+        optimizer = torch.optim.AdamW(weights(), lr=lr, weight_decay=0.1)
+        return optimizer, WarmRestarts(optimizer, 4, 2, normalized_decay=0.025)
+
+    optimizer, scheduler = make(0.01)
+    lrs(optimizer, scheduler, 6)
+    other, fresh = make(0.5)
+    fresh.load_state_dict(scheduler.state_dict())
+    assert follow(other, fresh, 9) == follow(optimizer, scheduler, 9)
+    assert fresh.base_lrs == [0.01]
+
+
+def test_tensors_in_groups_are_written_in_place() -> None:
+    lr, decay = torch.tensor(0.5), torch.tensor(0.1)
+    optimizer = torch.optim.AdamW(weights(), lr=lr, weight_decay=decay)
+    scheduler = WarmRestarts(optimizer, 4, normalized_decay=0.025)
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 2})
+    group = optimizer.param_groups[0]
+    assert group["lr"] is lr
+    assert group["weight_decay"] is decay
+    assert lr.item() == 0.25
+    assert decay.item() == pytest.approx(0.025 / 2 / 0.5)
+
+
 def test_resuming_under_another_plan_is_an_error_with_the_way_out() -> None:
     optimizer = torch.optim.SGD(weights(), lr=0.1)
     saved = Scheduler(optimizer, Cosine(10)).state_dict()

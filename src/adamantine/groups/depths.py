@@ -30,18 +30,17 @@ def model_depths(modules: Mapping[str, Any], named: Sequence[tuple[str, Any]]) -
             "layer_decay found no Sequential or ModuleList with two or more layers to read depths from; "
             "pass depth= as a function of the parameter's name or as {pattern: depth}"
         )
-    order = {layer: index for index, layer in enumerate(layers)}
+    order = {layer: index for index, layer in enumerate(layers, start=1)}
     owners = [next((order[a] for a in _ancestors(name) if a in order), None) for name, _ in named]
     last = max(i for i, owner in enumerate(owners) if owner is not None)
-    depths, current = {}, -1
+    depths, current = {}, 0
     for i, ((name, _), owner) in enumerate(zip(named, owners, strict=True)):
         if owner is not None:
             current = owner
         elif i > last:
-            current = len(layers)
+            current = len(layers) + 1
         depths[name] = current
-    lowest = min(depths.values())
-    return {name: depth - lowest for name, depth in depths.items()}
+    return depths
 
 
 def stated_depths(depth: Depth, names: Sequence[str]) -> dict[str, int]:

@@ -169,7 +169,7 @@ def _rule(site: _Site, shape: tuple[int, ...], embeddings: Embeddings) -> Verdic
         if layer_weight or not is_vector:
             return Verdict(True, f"{what}, embeddings='decay'")
     if not layer_weight:
-        for text in (attribute, module):
+        for text in (attribute, "" if kind else module):  # a known layer may be called anything
             if _NORM.fullmatch(text):
                 return Verdict(False, f"normalization by name ({text})")
         if _SCALE.fullmatch(attribute):

@@ -72,7 +72,6 @@ class Scheduler(LRScheduler):
         """Plain numbers and text only, so that ``torch.load(weights_only=True)`` takes it."""
         return {
             "last_epoch": self.last_epoch,
-            "step_count": self._step_count,
             "base_lrs": [_copied(_base(group)) for group in self.optimizer.param_groups],
             "plan": self._plan(),
         }
@@ -96,7 +95,6 @@ class Scheduler(LRScheduler):
                 "or delete 'plan' from the state dict to go on under the new one on purpose"
             )
         self.last_epoch = state_dict["last_epoch"]
-        self._step_count = state_dict["step_count"]
         for group, base in zip(groups, state_dict["base_lrs"], strict=True):
             group["initial_lr"] = _copied(base)
             _write(group, "lr", base)  # a stale lr must not pass for the peak
