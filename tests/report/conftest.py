@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from adamantine.report import Comparison, Curves, Difference, Estimate, MethodGrid
+from adamantine.report.page import page
 
 # 97.5 % quantiles of Student's t by degrees of freedom, from any table.
 _T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
@@ -210,10 +211,16 @@ def one_seed() -> Comparison:
 _MADE = {"typical": typical, "extreme": extreme, "one seed": one_seed}
 
 
-@pytest.fixture(params=list(_MADE))
+@pytest.fixture(params=list(_MADE), scope="session")
 def comparison(request: pytest.FixtureRequest) -> Comparison:
     """Each synthetic comparison in turn."""
     return _MADE[request.param]()
+
+
+@pytest.fixture(scope="session")
+def html(comparison: Comparison) -> str:
+    """The page of `comparison`."""
+    return page(comparison)
 
 
 @pytest.fixture
@@ -228,7 +235,26 @@ def make_grid() -> Callable[..., MethodGrid]:
     return grid
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", name="extreme")
+def _extreme() -> Comparison:
+    """Odd names, nothing converged, one learning rate, a score in nats."""
+    return extreme()
+
+
+@pytest.fixture(scope="session")
 def usual() -> Comparison:
     """What a default run looks like."""
     return typical()
+
+
+@pytest.fixture(scope="session")
+def usual_html(usual: Comparison) -> str:
+    """The page of `usual`."""
+    return page(usual)
+
+
+@pytest.fixture(scope="session")
+def small() -> Comparison:
+    """Two methods on tiny grids: everything that a report has, quickly drawn."""
+    size = {"lrs": np.array([1e-3, 1e-2]), "weight_decays": np.array([0.0, 0.1])}
+    return compare(grid("Adam + L2", **size), grid("AdamW", **size, rng_seed=4))
