@@ -10,7 +10,7 @@ import pytest
 
 from adamantine.study.compare import Run, prepare
 
-TASK = '''
+TASK = """
 import os, time
 import torch
 
@@ -38,9 +38,9 @@ def loss(outputs, targets):
 
 def metric(outputs, targets):
     return (outputs.argmax(-1) != targets).float().mean()
-'''
+"""
 
-OPTIMIZERS = '''
+OPTIMIZERS = """
 import os
 import torch
 
@@ -54,7 +54,7 @@ class Dies(torch.optim.SGD):
 
 class NotAnOptimizer:
     pass
-'''
+"""
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def tiny(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     """Prepares a run of the tiny task in ``tmp_path / out``: two methods on 2 x 2 settings with two seeds."""
     monkeypatch.chdir(tmp_path)
 
-    def run(out: str = "run", **changes: object) -> Run:
+    def run(out: str | None = "run", **changes: object) -> Run:
         arguments: dict[str, object] = {
             "task": "tiny_task:",
             "specs": ("Adam", "AdamW"),
@@ -83,7 +83,7 @@ def tiny(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
             "weight_decays": {"": "0,0.1"},
             "seeds": (0, 1),
             "grow": 0,
-            "out": tmp_path / out,
+            "out": tmp_path / out if out else None,
             **changes,
         }
         return prepare(**arguments)  # type: ignore[arg-type]

@@ -65,9 +65,13 @@ def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     other = json.loads(json.dumps(MANIFEST_DATA))
     other["configuration"]["methods"][0]["lrs"] = [0.2]
     other["command"] = "b"  # how it was asked for does not matter
-    with pytest.raises(StudyError, match=r"AdamW\.lrs: \[0\.1\] there, \[0\.2\] here.*--out.*--fresh") as caught:
-        with opened(tmp_path, other, fresh=False):
-            pass
+    with (
+        pytest.raises(
+            StudyError, match=r"AdamW\.lrs: \[0\.1\] there, \[0\.2\] here.*--out.*--fresh"
+        ) as caught,
+        opened(tmp_path, other, fresh=False),
+    ):
+        pass
     assert "command" not in str(caught.value)
     with opened(tmp_path, other, fresh=True) as folder:
         assert folder.results == {}
@@ -99,9 +103,11 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     with process:
         assert process.stdout
         assert process.stdout.readline() == b"open\n"
-        with pytest.raises(StudyError, match="another process works in this folder"):
-            with opened(tmp_path, MANIFEST_DATA, fresh=False):
-                pass
+        with (
+            pytest.raises(StudyError, match="another process works in this folder"),
+            opened(tmp_path, MANIFEST_DATA, fresh=False),
+        ):
+            pass
         process.kill()
     with opened(tmp_path, MANIFEST_DATA, fresh=False):
         pass  # the lock went with the process
@@ -124,13 +130,17 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).unlink()
     with pytest.raises(StudyError, match="no run folder"):
         read_manifest(tmp_path)
-    with pytest.raises(StudyError, match="without manifest"):
-        with opened(tmp_path, MANIFEST_DATA, fresh=False):
-            pass
+    with (
+        pytest.raises(StudyError, match="without manifest"),
+        opened(tmp_path, MANIFEST_DATA, fresh=False),
+    ):
+        pass
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StudyError, match=r"--out .*file"):
-        with opened(tmp_path / "file", MANIFEST_DATA, fresh=False):
-            pass
+    with (
+        pytest.raises(StudyError, match=r"--out .*file"),
+        opened(tmp_path / "file", MANIFEST_DATA, fresh=False),
+    ):
+        pass

@@ -98,7 +98,9 @@ def test_a_fine_axis_keeps_its_values_apart() -> None:
     assert len(set(parse_axis("1:1.001:9", "--lr"))) == 9
 
 
-@pytest.mark.parametrize("text", ["", "x", "1:2", "2:1:3", "1:2:1", "1:2:2.5", "0:1:3", "nan", "inf", "-1", "1,1"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "1:2", "2:1:3", "1:2:1", "1:2:2.5", "0:1:3", "nan", "inf", "-1", "1,1"]
+)
 @pytest.mark.parametrize("option", ["--lr", "--weight-decay"])
 def test_bad_axis_is_named(text: str, option: str) -> None:
     with pytest.raises(StudyError, match=option):

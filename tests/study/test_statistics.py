@@ -15,7 +15,7 @@ from adamantine.study.statistics import (
     difference,
     edges,
     estimate,
-    pooled_spread,
+    paired_spread,
     seeds_to_decide,
     width,
 )
@@ -139,6 +139,19 @@ def test_width_is_at_least_so_wide_when_it_reaches_the_rim_or_no_decay() -> None
     assert width([True, False], 0, (0.0, 1.0)).octaves == 0.0
 
 
-def test_pooled_spread_is_a_root_mean_square() -> None:
-    assert pooled_spread([[0.0, 2.0], [0.0, 4.0]]) == pytest.approx(math.sqrt((2 + 8) / 2))
-    assert pooled_spread([[1.0]]) == 0.0
+def test_paired_spread_sees_only_the_noise() -> None:
+    rng = np.random.default_rng(0)
+    settings, seeds = np.arange(5.0)[:, None, None], 100.0 * np.arange(400.0)
+    assert paired_spread([settings + seeds]) == pytest.approx(0.0, abs=1e-9)
+    noise = rng.normal(scale=0.3, size=(5, 1, 400))
+    assert paired_spread([settings + seeds + noise]) == pytest.approx(0.3, rel=0.05)
+    quiet = rng.normal(scale=0.1, size=(5, 1, 400))
+    assert paired_spread([noise, quiet]) == pytest.approx(math.sqrt((0.09 + 0.01) / 2), rel=0.05)
+
+
+def test_paired_spread_looks_near_the_optimum_only() -> None:
+    scores = np.zeros((6, 1, 3))
+    scores[5] = [[1.0, 50.0, 90.0]]
+    assert paired_spread([scores]) == 0.0
+    assert paired_spread([np.zeros((3, 3, 1))]) == 0.0
+    assert paired_spread([np.full((2, 2, 3), NAN)]) == 0.0

@@ -45,7 +45,7 @@ def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
     """The comparison as far as the results go; cells that are not done are NaN and are never chosen."""
     plan = plan_from_dict(manifest["configuration"])
     methods = [_method_grid(grown(method, plan, results), plan, results) for method in plan.methods]
-    tolerance = statistics.pooled_spread([m.validation[m.best] for m in methods if m.best])
+    tolerance = statistics.paired_spread([m.validation for m in methods])
     methods = [
         dataclasses.replace(m, basin=statistics.basin(m.validation, m.best, tolerance)) if m.best else m
         for m in methods
@@ -149,9 +149,8 @@ def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
         )
     return (
         "A setting is in the basin when it is joined to the method's best by neighbours in the grid and its "
-        "validation score, paired by seed, is on average at most "
-        f"{shown.value(tolerance)} above the best's: the standard deviation over seeds at the best settings, "
-        "pooled over the methods."
+        f"validation score is on average at most {shown.value(tolerance)} above the best's: the standard "
+        "deviation over seeds that pairing by seed leaves among each method's five best settings, pooled."
     )
 
 

@@ -18,6 +18,7 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 from adamantine.report.model import Bools, Difference, Estimate, Floats
 
 CONFIDENCE = 0.95
+FEW = 5  # settings near the optimum, to measure noise by
 SAME = 1e-9  # scores closer than this, relatively, are a tie: they differ by the rounding of a mean
 
 
@@ -140,7 +141,20 @@ def width(inside: Sequence[bool] | Bools, best: int, axis: Sequence[float]) -> W
     return Width(octaves, reaches_rim)
 
 
-def pooled_spread(scores: Sequence[ArrayLike]) -> float:
-    """Root mean square of the sample standard deviations; 0 where no set has two values."""
-    variances = [np.var(np.asarray(x, np.float64), ddof=1) for x in scores if np.size(x) > 1]
-    return math.sqrt(float(np.mean(variances))) if variances else 0.0
+def paired_spread(scores: Sequence[Floats]) -> float:
+    """The standard deviation over seeds that pairing by seed leaves, pooled over the methods' grids.
+
+    Of each grid the five settings with the lowest means are taken; what a seed does to all five of them
+    (an easy split, say) and what a setting does for all seeds are taken out, and the rest is noise. 0 for
+    a single seed.
+    """
+    variances = []
+    for grid in scores:
+        rows = grid.reshape(-1, grid.shape[-1])
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        rows = rows[np.argsort(rows.mean(axis=1), kind="stable")[:FEW]]
+        freedom = (rows.shape[0] - 1) * (rows.shape[1] - 1)
+        if freedom > 0:
+            rest = rows - rows.mean(axis=0) - rows.mean(axis=1, keepdims=True) + rows.mean()
+            variances.append(float((rest**2).sum()) / freedom)
+    return math.sqrt(math.fsum(variances) / len(variances)) if variances else 0.0

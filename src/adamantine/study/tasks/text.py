@@ -22,10 +22,11 @@ from adamantine.study.tasks import check_train_size
 from adamantine.study.tasks.classification import cross_entropy
 
 WINDOW = 64
-PIECE = 64 * WINDOW
+PIECE = 16 * WINDOW
 SYMBOLS = 128  # the most frequent characters; all others share the last symbol
+PIECES = 16  # at least
 HELD_OUT = 512  # windows in validation and in test, at most
-TRAIN = 2048
+TRAIN = 1024
 
 
 def text(settings: Settings) -> Task:
@@ -40,7 +41,7 @@ def text(settings: Settings) -> Task:
         loss=cross_entropy,
         metric=cross_entropy,
         batch_size=16,
-        epochs=4,
+        epochs=10,
         score_name="loss",
         score_unit="nats/character",
     )
@@ -75,8 +76,8 @@ def _encode(characters: str) -> Tensor:
 class _Windows:
     def __init__(self, windows: Tensor, train_size: int | None, title: str) -> None:
         pieces, per_piece = windows.shape[:2]
-        if pieces < 8:
-            raise StudyError(f"--text {title}: too short; it needs at least {8 * PIECE + 1} characters")
+        if pieces < PIECES:
+            raise StudyError(f"--text {title}: too short; it needs at least {PIECES * PIECE + 1} characters")
         self.windows = windows
         self.held_out = min(HELD_OUT // per_piece, pieces // 4)  # pieces, for validation and again for test
         available = (pieces - 2 * self.held_out) * per_piece
