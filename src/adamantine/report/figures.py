@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from adamantine.report.curves import Quantity, draw_curves, has_curves, legend_handles, quantities
 from adamantine.report.heatmap import cell_scores, draw_colour_bar, draw_heatmap, shared_norm
@@ -199,9 +200,13 @@ def _drawings(comparison: Comparison) -> dict[str, Callable[[Theme], Figure]]:
     return drawings
 
 
+def _figure(size: tuple[float, float]) -> Figure:
+    return Figure(size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+
+
 def _test_scores(comparison: Comparison, scores: Scores, theme: Theme) -> Figure:
     methods = comparison.methods
-    figure = Figure((7.0, 1.35 + 0.75 * len(methods)), layout="constrained")
+    figure = _figure((7.0, 1.35 + 0.75 * len(methods)))
     ax = figure.subplots()
     labels = [_label(m.name, 42, 1) for m in methods]
     draw_test_scores(ax, methods, order_by_test(methods), labels, scores, theme)
@@ -214,7 +219,7 @@ def _test_scores(comparison: Comparison, scores: Scores, theme: Theme) -> Figure
 
 def _key(figure: Figure, text: str, theme: Theme) -> None:
     """A line below everything else."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=9.5, color=theme.muted)
+    figure.supxlabel(text, x=0.012, ha="left", fontsize=9.5, color=theme.muted)
 
 
 def _heatmaps(comparison: Comparison, scores: Scores, theme: Theme) -> Figure:
@@ -222,11 +227,11 @@ def _heatmaps(comparison: Comparison, scores: Scores, theme: Theme) -> Figure:
     columns = min(3, len(methods))
     rows = math.ceil(len(methods) / columns)
     width = max(5.0 * columns, 6.5)
-    figure = Figure((width, 4.6 * rows + 1.3), layout="constrained")
+    figure = _figure((width, 4.6 * rows + 1.3))
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*[1.0] * rows, 0.035])
     figure.suptitle(
         f"Validation {scores.name} over learning rate and weight decay",
-        x=0.01,
+        x=0.012,
         ha="left",
         fontsize=13,
         fontweight="bold",
@@ -247,7 +252,7 @@ def _heatmaps(comparison: Comparison, scores: Scores, theme: Theme) -> Figure:
 
 
 def _curves(comparison: Comparison, panels: list[Quantity]) -> Figure:
-    figure = Figure((max(5.6 * len(panels), 6.5), 4.8), layout="constrained")
+    figure = _figure((max(5.6 * len(panels), 6.5), 4.8))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, quantity in zip(axes, panels, strict=True):
         draw_curves(ax, comparison.methods, quantity)

@@ -263,4 +263,4 @@ def draw_colour_bar(bar_ax: Axes, norm: Normalize, scores: Scores, theme: Theme 
     bar.ax.xaxis.set_major_formatter(FixedFormatter([setting(t * scores.scale) for t in ticks]))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
-    bar.set_label(f"validation {scores.label}, mean over seeds; lower is better", color=theme.muted)
+    bar.set_label(f"mean validation {scores.label}; lower is better", color=theme.muted)
