@@ -1,4 +1,4 @@
-"""One thread for the tests of this folder: their tensors are tiny, and threads would only wait."""
+"""One thread, since the tensors here are tiny and threads would only wait; every warning, every time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
+def _settings():
+    threads, always = torch.get_num_threads(), torch.is_warn_always_enabled()
     torch.set_num_threads(1)
+    torch.set_warn_always(True)  # torch warns once per process: the first test would hide the others'
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads)
+    torch.set_warn_always(always)
