@@ -187,6 +187,8 @@ class Optimizer(torch.optim.Optimizer):
                 f"{name} does not support sparse gradients, please consider SparseAdam instead, "
                 "or a layer with sparse=False"
             )
+        if group["differentiable"]:
+            return grad.to_dense()
         if group["decay"] == "l2" and group["weight_decay"] != 0:
             raise RuntimeError(
                 "weight_decay option is not compatible with sparse gradients: "
