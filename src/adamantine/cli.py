@@ -208,14 +208,15 @@ def tasks() -> None:
     from adamantine.study.tasks import TASKS
 
     console = Console()
-    table = Table()
-    for heading in ("task", "what it is", "from you"):
+    table = Table(caption="Time: the default comparison on two cores, about.", caption_justify="left")
+    for heading in ("task", "what it is", "time", "from you"):
         table.add_column(heading)
     for name, entry in TASKS.items():
-        table.add_row(f"[bold]{name}[/bold]", escape(entry.summary), escape(entry.needs))
+        table.add_row(f"[bold]{name}[/bold]", escape(entry.summary), entry.duration, entry.needs)
     console.print(table)
     console.print("\n[bold]Your own[/bold]\n")
-    console.print(escape((task.__doc__ or "").split("\n", 2)[2].strip()), highlight=False)
+    protocol = (task.__doc__ or "").partition("\n\n")[2].replace("``", "").replace("::", ":")
+    console.print(escape(protocol.strip()), highlight=False)
 
 
 def _per_method(given: list[str] | None, option: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -43,7 +44,6 @@ class Display:
         )
         self.methods = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[best]}"),
             console=console,
@@ -57,8 +57,7 @@ class Display:
         self.live = Live(Group(self.methods, self.overall), console=console, refresh_per_second=8)
 
     def __enter__(self) -> Display:
-        self.live.start()
-        return self
+        return self  # drawn from the first plan on: an error before it is not framed by empty bars
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.live.stop()
@@ -67,6 +66,7 @@ class Display:
         self.totals[method.spec] = (done, total)
         self.methods.update(self.tasks[method.spec], completed=done, total=total)
         self._count()
+        self.live.start(refresh=True)
 
     def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
         spec = result.cell.method
@@ -92,80 +92,92 @@ class Display:
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Prints the table of methods, the paired differences, the answer and the advice."""
+    """Prints the tables of methods and differences, the answer and the advice; fits 80 columns."""
+    shown = Scores.of(comparison)
     console.print(f"\n[bold]{escape(comparison.task_title)}[/bold]")
-    console.print(_methods_table(comparison))
+    console.print(_scores_table(comparison, shown))
+    console.print(_search_table(comparison))
     if comparison.differences:
-        console.print(_differences_table(comparison))
-    console.print(f"\n[bold]{escape(comparison.answer)}[/bold]\n")
+        console.print(_differences_table(comparison, shown))
+    console.print(f"[bold]{escape(comparison.answer)}[/bold]\n", highlight=False)
+    advice = Table.grid(padding=(0, 1))
     for line in comparison.advice:
-        console.print(f"  • {escape(line)}", highlight=False)
+        advice.add_row("•", escape(line))
+    console.print(advice, highlight=False)
     console.print(f"\n[dim]{escape(comparison.basin_rule)}[/dim]", highlight=False)
 
 
-def _methods_table(comparison: Comparison) -> Table:
-    shown = Scores.of(comparison)
-    table = Table(
-        caption="Each method at the setting with the best mean validation score.", caption_justify="left"
-    )
-    for heading in ("method", "lr", "weight decay"):
-        table.add_column(heading)
-    unit = f" ({comparison.score_unit})" if comparison.score_unit else ""
-    table.add_column(f"test {comparison.score_name}{unit}\nmean ± std", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("validation", justify="right")
-    table.add_column("basin\nsettings", justify="right")
-    table.add_column("octaves\nlr × λ", justify="right")
-    table.add_column("diverged\nruns", justify="right")
-    for method in comparison.methods:
-        table.add_row(*_method_row(method, shown))
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
-def _method_row(method: MethodGrid, shown: Scores) -> list[str]:
-    diverged = f"{int(method.diverged.sum())} of {method.diverged.size}"
-    missing = int((np.isnan(method.validation) & ~method.diverged).sum())
-    if missing:
-        diverged += f"\n[red]{missing} failed or not run[/red]"
-    if method.best is None or method.at_best is None:
-        return [escape(method.name), "–", "–", "–", "–", "–", "–", "–", diverged]
-    i, j = method.best
-    estimate = method.at_best
-    marks = {edge.split()[0]: f" [yellow]({edge.split()[1]} edge)[/yellow]" for edge in method.edges}
-    spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
-    widths = (
-        width(method.basin[:, j], i, method.lrs),
-        width(method.basin[i, :], j, method.weight_decays),
+def _scores_table(comparison: Comparison, shown: Scores) -> Table:
+    table = _table(
+        "At the setting with the best mean validation score",
+        *("method", "lr", "weight\ndecay", f"test\n{shown.label}", "95 %\ninterval", "vali-\ndation"),
     )
-    return [
-        escape(method.name),
-        setting(method.lrs[i]) + marks.get("lr", ""),
-        setting(method.weight_decays[j]) + marks.get("weight_decay", ""),
-        shown.number(estimate.mean) + spread,
-        shown.interval(estimate) or "–",
-        shown.number(float(method.validation[i, j].mean())),
-        f"{int(method.basin.sum())} of {method.basin.size}",
-        " × ".join(map(_octaves, widths)),
-        diverged,
-    ]
+    for method in comparison.methods:
+        if method.best is None or method.at_best is None:
+            table.add_row(escape(method.name), *["–"] * 5)
+            continue
+        i, j = method.best
+        estimate = method.at_best
+        spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
+        table.add_row(
+            escape(method.name),
+            setting(method.lrs[i]) + _edge_mark(method, "lr"),
+            setting(method.weight_decays[j]) + _edge_mark(method, "weight_decay"),
+            shown.number(estimate.mean) + spread,
+            shown.interval(estimate) or "–",
+            shown.number(float(method.validation[i, j].mean())),
+        )
+    return table
+
+
+def _edge_mark(method: MethodGrid, axis: str) -> str:
+    sides = [edge.split()[1] for edge in method.edges if edge.split()[0] == axis]
+    return f" [yellow]({sides[0]} edge)[/yellow]" if sides else ""
+
+
+def _search_table(comparison: Comparison) -> Table:
+    table = _table(
+        "How wide the basin of good settings is, and what went wrong",
+        *("method", "settings\nin basin", "octaves\nof lr", "octaves of\nweight decay", "diverged\nruns"),
+    )
+    for method in comparison.methods:
+        extents = ["–", "–"]
+        if method.best is not None:
+            i, j = method.best
+            lr = width(method.basin[:, j], i, method.lrs)
+            extents = [_octaves(lr), _octaves(width(method.basin[i, :], j, method.weight_decays))]
+        diverged = f"{int(method.diverged.sum())} of {method.diverged.size}"
+        missing = int((np.isnan(method.validation) & ~method.diverged).sum())
+        if missing:
+            diverged += f"\n[red]{missing} failed or not run[/red]"
+        basin = f"{int(method.basin.sum())} of {method.basin.size}"
+        table.add_row(escape(method.name), basin, *extents, diverged)
+    return table
 
 
 def _octaves(extent: Width) -> str:
     return f"{'≥ ' if extent.open else ''}{extent.octaves:.1f}"
 
 
-def _differences_table(comparison: Comparison) -> Table:
-    shown = Scores.of(comparison)
-    table = Table(caption="Differences of test scores, paired by seed.", caption_justify="left")
-    table.add_column("difference")
-    table.add_column("mean", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("verdict")
+def _differences_table(comparison: Comparison, shown: Scores) -> Table:
+    table = _table(
+        "Differences of test scores, paired by seed",
+        *("difference", "mean", "95 % interval", "verdict"),
+    )
     for d in comparison.differences:
-        verdict = escape(d.verdict)
         style = "yellow" if d.verdict == "not decided" else "green"
-        interval = shown.interval(d.estimate) or "–"
         table.add_row(
-            escape(f"{d.a} − {d.b}"), shown.number(d.estimate.mean), interval, f"[{style}]{verdict}[/{style}]"
+            escape(f"{d.a} − {d.b}"),
+            shown.number(d.estimate.mean),
+            shown.interval(d.estimate) or "–",
+            f"[{style}]{escape(d.verdict)}[/{style}]",
         )
     return table

@@ -1,26 +1,26 @@
 """What a task is: a network, its data, a loss and a score.
 
-A task of your own is a module, a class or an object with four functions, named on the command line as
-``module:object`` (or ``package.module`` when the module itself has them)::
+A task of your own is a module, a class or an object with four functions, named
+on the command line as ``module:object`` (or ``module:`` for the module itself)::
 
-    def model(seed):                  # a freshly initialised torch.nn.Module
+    def model(seed):             # a freshly initialised torch.nn.Module
         return torch.nn.Linear(20, 2)
 
-    def data(seed):                   # three pairs of tensors, [examples, ...] each
-        return (x_train, y_train), (x_validation, y_validation), (x_test, y_test)
+    def data(seed):              # three pairs of tensors, [examples, ...] each
+        return (x_train, y_train), (x_val, y_val), (x_test, y_test)
 
-    def loss(outputs, targets):       # a scalar tensor to minimise
+    def loss(outputs, targets):    # a scalar tensor to minimise
         return torch.nn.functional.cross_entropy(outputs, targets)
 
-    def metric(outputs, targets):     # mean score of these examples, lower is better
+    def metric(outputs, targets):  # mean score of the examples, lower is better
         return (outputs.argmax(-1) != targets).float().mean()
 
-and, where the defaults do not fit, ``title``, ``batch_size`` (32), ``epochs`` (20), ``score_name`` ("error")
-and ``score_unit`` ("%": the score is a fraction, shown times 100).
+and, where the defaults do not fit, ``title``, ``batch_size`` (32), ``epochs`` (20),
+``score_name`` ("error") and ``score_unit`` ("%": a fraction, shown times 100).
 
-``seed`` decides everything random: the split, the initialisation, and (in the trainer) the order of the
-batches. The same seed gives every method and every cell the same start, so that differences can be paired
-by seed.
+``seed`` decides everything random: the split, the initialisation, and (in the
+trainer) the order of the batches. The same seed gives every method and every
+setting the same start, so that differences can be paired by seed.
 """
 
 from __future__ import annotations

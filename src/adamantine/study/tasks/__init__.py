@@ -18,23 +18,20 @@ class Entry:
 
     factory: str  # "module:function", imported only when asked for
     summary: str
+    duration: str  # of the default grid and three seeds on two cores, about
     needs: str = ""  # what the user must bring
 
 
+FILES = "--data-dir DIR"
+
 TASKS: dict[str, Entry] = {
-    "digits": Entry("digits:digits", "handwritten digits of scikit-learn (8 x 8), MLP; the default"),
-    "digits-resnet": Entry(
-        "digits:digits_resnet", "the same digits, small residual CNN with batch normalization"
-    ),
-    "text": Entry(
-        "text:text", "next character of Python's own manual, small causal Transformer", "(--text FILE)"
-    ),
-    "modular": Entry("modular:modular", "grokking: (a + b) mod 53 from 40 % of the pairs, full batch"),
-    "mnist": Entry("images:mnist", "MNIST digits (28 x 28), MLP", "--data-dir DIR"),
-    "fashion-mnist": Entry("images:fashion_mnist", "Fashion-MNIST clothing (28 x 28), MLP", "--data-dir DIR"),
-    "cifar10": Entry(
-        "images:cifar10", "CIFAR-10 photographs (32 x 32), small residual CNN", "--data-dir DIR"
-    ),
+    "digits": Entry("digits:digits", "handwritten digits of scikit-learn (8 x 8), MLP", "1 min"),
+    "digits-resnet": Entry("digits:digits_resnet", "the same digits, small residual CNN", "4 min"),
+    "text": Entry("text:text", "next character of Python's manual, small Transformer", "30 min"),
+    "modular": Entry("modular:modular", "grokking: (a + b) mod 53 from 40 % of the pairs", "15 min"),
+    "mnist": Entry("images:mnist", "MNIST digits (28 x 28), MLP", "6 min", FILES),
+    "fashion-mnist": Entry("images:fashion_mnist", "Fashion-MNIST clothing (28 x 28), MLP", "6 min", FILES),
+    "cifar10": Entry("images:cifar10", "CIFAR-10 photographs, small residual CNN", "2 h", FILES),
 }
 
 
@@ -43,7 +40,7 @@ def load(name: str, settings: Settings) -> Task:
     entry = TASKS.get(name)
     if settings.text is not None and name != "text":
         raise StudyError(f"--text is for the task 'text', not for {name!r}")
-    if settings.data_dir is not None and (entry is None or entry.needs != "--data-dir DIR"):
+    if settings.data_dir is not None and (entry is None or entry.needs != FILES):
         raise StudyError(f"--data-dir is for mnist, fashion-mnist and cifar10, not for {name!r}")
     for option in ("epochs", "batch_size", "train_size"):
         value = getattr(settings, option)

@@ -65,8 +65,8 @@ def cifar10(settings: Settings) -> Task:
     folder = _folder(settings, "cifar10", "CIFAR-10, www.cs.toronto.edu/~kriz/cifar.html")
     return Task(
         name="cifar10",
-        title="CIFAR-10 (32 x 32), residual CNN 16-32-64 with batch normalization",
-        model=lambda seed: residual_net(3, (16, 32, 64), 10),
+        title="CIFAR-10 (32 x 32), residual CNN 8-16-32 with batch normalization",
+        model=lambda seed: residual_net(3, (8, 16, 32), 10),
         data=_Images(read_cifar10(folder), settings.train_size or 5000, mean=0.4734, std=0.2516),
         loss=cross_entropy,
         metric=error_rate,
