@@ -26,6 +26,7 @@ from adamantine.study.plan import (
     validation_scores,
     wanted,
 )
+from adamantine.study.ranges import extended
 
 CURVES = ("train_loss", "validation", "norm")
 
@@ -171,7 +172,9 @@ def _advice(comparison: Comparison, shown: Scores, plan: Plan, results: Results)
 def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
     if method.best is None:
         runs = int(method.diverged.sum())
-        return [f"{method.name}: no setting has a score for every seed ({runs} runs diverged); lower --lr."]
+        if runs == 0:
+            return []
+        return [f"{method.name}: every setting diverged for some seed ({counted(runs, 'run')}); lower --lr."]
     i, j = method.best
     lines = [
         f"{method.name}: use lr={setting(method.lrs[i])}, weight_decay={setting(method.weight_decays[j])}; "
@@ -182,7 +185,9 @@ def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
         axis, side = edge.split()
         option, values = options[axis]
         rim = values[0] if side == "low" else values[-1]
-        flat = " (its basin is flat there, so little may be gained)" if method.basin.sum() > 1 else ""
+        inward = 1 if side == "low" else -1
+        next_to = (i + inward, j) if axis == "lr" else (i, j + inward)
+        flat = " (the next value inside is as good, so little may be gained)" if method.basin[next_to] else ""
         lines.append(
             f"{method.name}: its best {axis}, {setting(rim)}, is the {side}est tried{flat}; "
             f"grow the grid: {option} '{method.spec}={_wider(values, side)}', or a larger --grow."
@@ -212,6 +217,4 @@ def _pair_advice(comparison: Comparison) -> list[str]:
 
 def _wider(values: tuple[float, ...], side: str) -> str:
     """The axis with two more values on one side, as ``--lr`` and ``--weight-decay`` take it."""
-    from adamantine.study.ranges import extended
-
-    return ",".join(setting(value) for value in extended(extended(values, side), side))
+    return ",".join(f"{value:g}" for value in extended(extended(values, side), side))

@@ -139,8 +139,7 @@ def _scores_table(comparison: Comparison, shown: Scores) -> Table:
 
 
 def _edge_mark(method: MethodGrid, axis: str) -> str:
-    sides = [edge.split()[1] for edge in method.edges if edge.split()[0] == axis]
-    return f" [yellow]({sides[0]} edge)[/yellow]" if sides else ""
+    return " [yellow]edge[/yellow]" if any(edge.startswith(axis) for edge in method.edges) else ""
 
 
 def _search_table(comparison: Comparison) -> Table:

@@ -31,7 +31,7 @@ def digits(settings: Settings) -> Task:
         data=_Digits(settings.train_size or TRAIN),
         loss=cross_entropy,
         metric=error_rate,
-        batch_size=32,
+        batch_size=40,
         epochs=30,
     )
 
@@ -49,7 +49,7 @@ def digits_resnet(settings: Settings) -> Task:
         data=_Digits(settings.train_size or TRAIN),
         loss=cross_entropy,
         metric=error_rate,
-        batch_size=32,
+        batch_size=40,
         epochs=20,
     )
 

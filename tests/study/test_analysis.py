@@ -1,0 +1,120 @@
+"""From made-up results to the sentence, the advice and the basin a reader sees."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from adamantine.report.model import Comparison
+from adamantine.study.analysis import analyse
+from adamantine.study.cell import Cell, Result
+from adamantine.study.console import show
+from adamantine.study.plan import Method, Plan, cells
+from adamantine.study.ranges import parse_axis
+from adamantine.study.task import Settings
+
+LRS, WEIGHT_DECAYS = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2)
+METHODS = (
+    Method("Adam + L2", "Adam", "l2", LRS, WEIGHT_DECAYS),
+    Method("AdamW", "AdamW", "decoupled", LRS, WEIGHT_DECAYS),
+)
+
+
+def analysed(score: Callable[[Cell], float], seeds: int = 3, grow: int = 0) -> Comparison:
+    plan = Plan("digits", Settings(), METHODS, tuple(range(seeds)), "cosine", grow)
+    results = {}
+    for method in METHODS:
+        for cell in cells(method, plan.seeds):
+            value = score(cell)
+            if value == -1:
+                results[cell] = Result(cell, "failed", message="RuntimeError: broken")
+                continue
+            status = "ok" if math.isfinite(value) else "diverged"
+            curves = {name: [value, value] for name in ("epoch", "train_loss", "validation", "norm")}
+            results[cell] = Result(cell, status, value, value, "", curves)
+    task = {"title": "made up", "score_name": "error", "score_unit": "%"}
+    manifest: dict[str, Any] = {"configuration": plan.to_dict(), "task": task}
+    return analyse(manifest, results)
+
+
+def bowl(cell: Cell) -> float:
+    """Best at lr 0.1, weight decay 0.1; a seed shifts everything; a little noise that pairing leaves."""
+    noise = 1e-4 * math.sin(1000 * cell.lr + 100 * cell.weight_decay + 7 * cell.seed)
+    worse = 0.02 * abs(math.log10(cell.lr / 0.1)) + 0.1 * abs(cell.weight_decay - 0.1)
+    return 0.02 + worse + 0.01 * cell.seed + noise
+
+
+def ahead(cell: Cell) -> float:
+    return bowl(cell) - (0.005 if cell.method == "AdamW" else 0.0)
+
+
+def test_a_decided_comparison_says_who_and_by_how_much() -> None:
+    comparison = analysed(ahead)
+    (pair,) = comparison.differences
+    assert (pair.a, pair.b, pair.verdict) == ("AdamW", "Adam + L2", "AdamW is better")
+    assert pair.estimate.mean == pytest.approx(-0.005)
+    assert comparison.answer.startswith("AdamW reaches")
+    assert "−0.50 percentage points against Adam + L2" in comparison.answer
+    assert "better" in comparison.answer
+    for method in comparison.methods:
+        assert method.best == (1, 1)
+        assert method.edges == ()
+        assert method.basin.sum() == 1
+    assert any("AdamW: use lr=0.1, weight_decay=0.1" in line for line in comparison.advice)
+
+
+def test_what_is_not_decided_is_not_claimed() -> None:
+    comparison = analysed(
+        lambda cell: bowl(cell) + (0.003 * (cell.seed - 0.9) if cell.method == "Adam" else 0.0)
+    )
+    assert "not decided" in comparison.answer
+    assert "better" not in comparison.answer
+    assert any("seeds to decide" in line for line in comparison.advice)
+
+
+def test_one_seed_decides_nothing() -> None:
+    comparison = analysed(ahead, seeds=1)
+    assert comparison.differences[0].verdict == "not decided"
+    assert "one seed" in comparison.basin_rule
+
+
+def test_an_edge_is_flagged_with_a_grid_that_can_be_pasted() -> None:
+    comparison = analysed(lambda cell: 1 / cell.lr + 0.01 * cell.seed)
+    assert comparison.methods[1].edges == ("lr high",)
+    (line,) = [line for line in comparison.advice if line.startswith("AdamW: its best lr")]
+    assert "highest tried; grow the grid: --lr 'AdamW=0.01,0.1,1,10,100'" in line
+    assert parse_axis(line.split("AdamW=")[1].split("'")[0], "--lr")[-1] == 100.0
+
+
+def test_no_decay_as_the_best_is_a_finding() -> None:
+    comparison = analysed(lambda cell: bowl(cell) + cell.weight_decay)
+    assert comparison.methods[0].edges == ()
+    assert any("no weight decay did best here" in line for line in comparison.advice)
+
+
+def test_failures_are_told_apart_from_divergence() -> None:
+    def score(cell: Cell) -> float:
+        if cell.method == "Adam":
+            return -1
+        return math.nan if cell.lr == 1.0 else bowl(cell)
+
+    comparison = analysed(score)
+    adam, adamw = comparison.methods
+    assert (adam.best, adam.diverged.sum()) == (None, 0)
+    assert adamw.diverged.sum() == 9
+    assert any("RuntimeError: broken" in line for line in comparison.advice)
+    assert comparison.differences == ()
+
+
+@pytest.mark.parametrize("score", [ahead, lambda cell: math.nan, lambda cell: 1 / cell.lr])
+def test_the_tables_fit_eighty_columns(score: Callable[[Cell], float]) -> None:
+    console = Console(width=80, file=io.StringIO())
+    show(analysed(score), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert "AdamW" in text
