@@ -109,9 +109,7 @@ def compare(
     ] = "3",
     schedule: Annotated[
         str,
-        typer.Option(
-            help="cosine or linear (to 0 over the training), or constant.", rich_help_panel=TRAINING
-        ),
+        typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING),
     ] = "cosine",
     epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None,
     batch_size: Annotated[

@@ -96,6 +96,16 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: str, message: str)
     assert result.stderr.count("\n") == 1
 
 
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adamantine.study.compare.compare", interrupted)
+    result = invoke("compare", *TINY)
+    assert result.exit_code == 130
+    assert "Resume with the same command" in result.stderr
+
+
 def test_help_shows_groups_and_examples() -> None:
     output = invoke("compare", "--help").output
     for text in ("What is compared", "Grid", "Training", "Run", "Examples", "torch.optim:AdamW"):

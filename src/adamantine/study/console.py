@@ -27,6 +27,9 @@ from adamantine.study.plan import Method, Plan, grown, validation_scores
 from adamantine.study.statistics import Width, choose, width
 
 
+MANY_PAIRS = 6  # beyond these the table shows the best method's pairs only
+
+
 class Display:
     """A bar for all runs with the time left, and a line per method with its best setting so far."""
 
@@ -171,7 +174,10 @@ def _differences_table(comparison: Comparison, shown: Scores) -> Table:
         "Differences of test scores, paired by seed",
         *("difference", "mean", "95 % interval", "verdict"),
     )
-    for d in comparison.differences:
+    pairs = comparison.differences
+    if len(pairs) > MANY_PAIRS:
+        pairs = tuple(d for d in pairs if d.a == pairs[0].a)  # the best against each other
+    for d in pairs:
         style = "yellow" if d.verdict == "not decided" else "green"
         table.add_row(
             escape(f"{d.a} − {d.b}"),

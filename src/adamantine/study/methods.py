@@ -85,10 +85,8 @@ def resolve(spec: Spec) -> type[Optimizer]:
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(spec.module), spec.class_name)
-    except ImportError as error:
-        raise StudyError(f"--method {spec}: cannot import {spec.module}: {error}") from error
-    except AttributeError as error:
-        raise StudyError(f"--method {spec}: {error}") from error
+    except Exception as error:  # the module is the user's code
+        raise StudyError(f"--method {spec}: cannot import it: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         raise StudyError(f"--method {spec}: {spec.class_name} is not a torch.optim.Optimizer class")
     return found

@@ -26,8 +26,10 @@ setting the same start, so that differences can be paired by seed.
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adamantine.study.errors import StudyError
@@ -100,7 +102,19 @@ def check(task: Task, seed: int) -> dict[str, Any]:
     """Runs one batch forward to find a broken task before the grid starts; returns facts for the manifest.
 
     The SHA-256 is over the bytes of all six tensors, so that a resumed run is known to see the same data.
+    Raises :class:`StudyError`, also for what the task's own code raises.
     """
+    try:
+        return _facts(task, seed)
+    except StudyError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        raise StudyError(f"task {task.name!r} ({where}): {type(error).__name__}: {error}") from error
+
+
+def _facts(task: Task, seed: int) -> dict[str, Any]:
     import torch
 
     splits = task.data(seed)

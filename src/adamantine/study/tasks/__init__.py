@@ -75,10 +75,11 @@ def _user_task(name: str, settings: Settings) -> Task:
         thing = importlib.import_module(module_name)
         for part in filter(None, path.split(".")):
             thing = getattr(thing, part)
-    except ImportError as error:
-        raise StudyError(f"task {name!r}: cannot import {module_name}: {error}") from error
-    except AttributeError as error:
-        raise StudyError(f"task {name!r}: {error}") from error
+    except Exception as error:  # the module is the user's code
+        what = f"{type(error).__name__}: {error}"
+        raise StudyError(
+            f"task {name!r}: cannot import {module_name}{':' if path else ''}{path}: {what}"
+        ) from error
     task = from_object(name, thing)
     if settings.train_size is None:
         return task
