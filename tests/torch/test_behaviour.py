@@ -84,10 +84,11 @@ def test_closure(cls):
 
 
 @EVERY_CLASS
+@pytest.mark.parametrize("maximize", [False, True])
 @pytest.mark.parametrize("max_norm", [0.5, 1e-3, 1e3])
-def test_max_norm_is_clip_grad_norm(cls, max_norm):
+def test_max_norm_is_clip_grad_norm(cls, max_norm, maximize):
     """The same steps as torch's clipping before each; the gradients themselves are left as they are."""
-    ours, torchs = Run(cls, max_norm=max_norm), Run(cls)
+    ours, torchs = Run(cls, max_norm=max_norm, maximize=maximize), Run(cls, maximize=maximize)
     for seed in range(5):
         ours.steps(seed)
         torchs.grads(seed)

@@ -133,6 +133,20 @@ def test_1000_steps(name, options):
         assert gap(mine[key], its[key]) < TOLERANCE[torch.float64], key
 
 
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"])
+def test_one_cycle(name):
+    """OneCycleLR moves the lr and, against it, the momentum or β₁."""
+    ends = []
+    for cls in (at.OPTIMIZERS[name], getattr(torch.optim, name)):
+        problem, optimizer = run(cls, {"momentum": 0.9} if name in {"SGD", "RMSprop"} else {}, steps=1)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=100)
+        for t in range(1, 100):
+            problem.train(optimizer, t, t + 1)
+            scheduler.step()
+        ends.append(problem.theta)
+    assert gap(*ends) < TOLERANCE[torch.float64]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("name", "options"), RICHEST)
 def test_a_checkpoint_goes_on(name, options, dtype):

@@ -77,6 +77,22 @@ def test_torch_agrees(name, options):
     torch.testing.assert_close(*ends, rtol=1e-14, atol=0.0)
 
 
+@SUPPORTED
+def test_differentiable(name, options):
+    """The derivative by the sparse gradient is the dense one."""
+    derivatives = []
+    for dense in (False, True):
+        grad = next(entries(torch.float64, "rows")).coalesce()
+        values = grad.values().requires_grad_()
+        grad = torch.sparse_coo_tensor(grad.indices(), values, (6, 3), check_invariants=True)
+        p = torch.ones(6, 3, dtype=torch.float64, requires_grad=True).clone()
+        p.grad = grad.to_dense() if dense else grad
+        at.OPTIMIZERS[name]([p], lr=0.1, differentiable=True, **options).step()
+        derivatives += torch.autograd.grad(p.square().sum(), values)
+    assert derivatives[0].abs().min() > 0
+    assert torch.equal(*derivatives)
+
+
 @pytest.mark.parametrize(("name", "options"), [CASES["sgd"], CASES["adagrad"]])
 def test_l2_gives_every_row_a_gradient(name, options):
     with pytest.raises(RuntimeError, match=r"not compatible with sparse gradients.*decay='decoupled'"):
@@ -85,9 +101,9 @@ def test_l2_gives_every_row_a_gradient(name, options):
 
 @pytest.mark.parametrize("name", sorted(set(at.OPTIMIZERS) - {"SGD", "SGDW", "Adagrad"}))
 def test_the_others_say_so(name):
-    """And nothing has moved, though the first parameter's gradient was fine."""
+    """And nothing has moved, though the first group's gradient was fine."""
     dense, sparse = Parameter(torch.ones(2)), Parameter(torch.ones(6, 3))
-    optimizer = at.OPTIMIZERS[name]([dense, sparse])
+    optimizer = at.OPTIMIZERS[name]([{"params": [dense]}, {"params": [sparse]}])
     dense.grad, sparse.grad = torch.ones(2), next(entries(torch.float32, "rows"))
     with pytest.raises(RuntimeError, match=f"{name} does not support sparse gradients, please consider"):
         optimizer.step()
