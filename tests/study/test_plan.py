@@ -118,6 +118,13 @@ def test_extended_never_repeats_a_value() -> None:
     assert extended((0.0, 0.5), "low") == (0.0, 0.125, 0.5)
 
 
+def test_an_axis_of_half_decades_goes_on_in_half_decades() -> None:
+    axis = (0.1, 0.316, 1.0)
+    for expected in (3.16, 10.0):
+        axis = extended(axis, "high")
+        assert axis[-1] == expected
+
+
 def test_coupled_and_decoupled_ranges_differ() -> None:
     spec = parse("AdamW")
     assert default_weight_decays(spec, "decoupled") != default_weight_decays(spec, "l2")

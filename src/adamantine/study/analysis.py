@@ -28,6 +28,7 @@ from adamantine.study.plan import (
 )
 from adamantine.study.ranges import extended
 
+RIVALS = 2  # that the answer names
 CURVES = ("train_loss", "validation", "norm")
 
 
@@ -135,11 +136,14 @@ def _answer(comparison: Comparison, shown: Scores) -> str:
     if not against:
         return f"{start} ({seeds})."
     parts = []
-    for d in against:
+    for d in against[:RIVALS]:
         interval = shown.interval(d.estimate)
         verdict = d.verdict if d.verdict == "not decided" else "better"
         reason = f"95 % interval {interval}: {verdict}" if interval else verdict
         parts.append(f"{shown.difference(d.estimate)} against {d.b} ({reason})")
+    if rest := against[RIVALS:]:
+        decided = sum(d.verdict != "not decided" for d in rest)
+        parts.append(f"decidedly better than {decided} of the {len(rest)} others")
     return f"{start}, the lowest; {', and '.join(parts)}, over {seeds}."
 
 

@@ -26,7 +26,6 @@ from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, grown, validation_scores
 from adamantine.study.statistics import Width, choose, width
 
-
 MANY_PAIRS = 6  # beyond these the table shows the best method's pairs only
 
 
@@ -112,7 +111,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(headings[0], no_wrap=True)
+    table.add_column(headings[0])
     for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -17,9 +17,9 @@ from adamantine.study.methods import Spec
 LRS = {
     "SGD": "1e-2:1:5",
     "SGDW": "1e-2:1:5",
-    "Adagrad": "3e-3:3e-1:5",
+    "Adagrad": "3.16e-3,1e-2,3.16e-2,0.1,0.316",
     "Lion": "1e-4:1e-2:5",
-    "RMSprop": "3e-4:3e-2:5",
+    "RMSprop": "3.16e-4,1e-3,3.16e-3,1e-2,3.16e-2",
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "AdamAtan2"), "1e-3:1e-1:5"),
 }
 
@@ -107,9 +107,10 @@ def round_to(value: float, digits: int) -> float:
 
 
 def _short(value: float, neighbour: float) -> float:
-    """``value`` to three digits, or as many more as keep it on its side of its neighbour."""
-    shorts = (round_to(value, digits) for digits in range(3, 17))
-    return next((x for x in shorts if x != neighbour and (x > neighbour) == (value > neighbour)), value)
+    """``value`` to within half a percent with as few digits as keep it on its side of its neighbour."""
+    shorts = (round_to(value, digits) for digits in range(1, 17))
+    close = (x for x in shorts if abs(x - value) <= 0.005 * value)
+    return next((x for x in close if (x > neighbour) == (value > neighbour) and x != neighbour), value)
 
 
 def _geometric(low: float, high: float, count: int) -> list[float]:
