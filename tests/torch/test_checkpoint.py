@@ -94,6 +94,20 @@ def test_torch_flag_is_kept_true_to_the_mode():
         assert theirs.param_groups[0]["decoupled_weight_decay"] is flag
 
 
+@pytest.mark.parametrize(("cls", "mode"), [(at.Adam, "l2"), (at.AdamW, "decoupled")])
+def test_a_checkpoint_that_does_not_say_is_asked_about(cls, mode):
+    """Before torch 2.7, Adam and AdamW saved the same keys and not which of them they were."""
+    model, optimizer = trained(cls, weight_decay=0.1)
+    state_dict = optimizer.state_dict()
+    for key in ("decay", "decoupled_weight_decay"):
+        del state_dict["param_groups"][0][key]
+    with pytest.warns(UserWarning, match=f"does not say how group 0 decays.*taken for decay='{mode}'"):
+        cls(model.named_parameters()).load_state_dict(state_dict)
+    cls(model.named_parameters()).load_state_dict(state_dict, decay="saved")  # said: no warning
+    state_dict["param_groups"][0]["weight_decay"] = 0.0
+    cls(model.named_parameters()).load_state_dict(state_dict)  # nothing decays: nothing to ask
+
+
 def test_unknown_way_of_settling():
     _model, optimizer = trained()
     with pytest.raises(ValueError, match="Invalid decay: 'mine'; choose 'match', 'saved' or 'live'"):

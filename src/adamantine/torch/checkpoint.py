@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -114,6 +115,14 @@ def _merge(optimizer: Optimizer, number: int, live: Group, saved: Group, decay: 
     names = {"param_names": live["param_names"]} if "param_names" in live else {}
     group = {**live, **saved, "params": live["params"], **names}
     mode = _mode(optimizer, saved)
+    if decay == "match" and _decays(saved.get("weight_decay", 0.0)) and _is_mute(optimizer, saved):
+        warnings.warn(
+            f"the checkpoint does not say how group {number} decays (torch before 2.7 did not for Adam and "
+            f"AdamW); taken for decay={mode!r}, as torch.optim.{type(optimizer).__name__} trains. "
+            "load_state_dict(..., decay='saved') accepts that, decay='live' keeps the optimizer's mode and λ",
+            UserWarning,
+            stacklevel=4,
+        )
     if mode != live["decay"]:
         if decay == "live":
             group["weight_decay"] = live["weight_decay"]  # the saved λ is in the other mode's unit
@@ -135,6 +144,13 @@ def _mode(optimizer: Optimizer, saved: Group) -> str:
     if "decoupled_weight_decay" in saved:
         return "decoupled" if saved["decoupled_weight_decay"] else "l2"
     return optimizer.foreign_decay
+
+
+def _is_mute(optimizer: Optimizer, saved: Group) -> bool:
+    """Whether this may be another class's state: Adam and AdamW have the same keys and differ in decay."""
+    return "decoupled_weight_decay" in optimizer.defaults and not {"decay", "decoupled_weight_decay"} & set(
+        saved
+    )
 
 
 def _decays(weight_decay: Any) -> bool:
