@@ -163,6 +163,11 @@ def test_a_flag_without_effect_says_so(cls, flag):
     assert torch.equal(optimizer.param_groups[0]["params"][0], plain.param_groups[0]["params"][0])
 
 
+def test_fused_excludes_foreach():
+    with pytest.raises(RuntimeError, match="`fused` and `foreach` cannot be `True` together"):
+        at.AdamW(params(), fused=True, foreach=True)
+
+
 @SHARED
 def test_checkpoints_of_fused_and_capturable_torch(name):
     """The flags of the machine that saved must not stop the one that loads."""
