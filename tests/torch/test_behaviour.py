@@ -100,6 +100,12 @@ def test_max_norm_is_clip_grad_norm(cls, max_norm, maximize):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["max_norm", "on_nonfinite"])
+def test_what_is_for_all_groups_is_refused_in_one(name):
+    with pytest.raises(ValueError, match=f"{name} is for all groups together; give it to the optimizer"):
+        at.AdamW([{"params": [torch.nn.Parameter(torch.zeros(2))], name: 1.0}])
+
+
 def test_max_norm_may_change_between_steps():
     run = Run(at.SGD, max_norm=0.1).steps(0)
     run.optimizer.max_norm = None

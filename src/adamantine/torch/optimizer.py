@@ -86,9 +86,13 @@ class Optimizer(torch.optim.Optimizer):
         """torch's, with the group's own hyperparameters checked.
 
         Raises:
-            ValueError: a hyperparameter of this group is out of range.
+            ValueError: a hyperparameter of this group is out of range, or not for a group to have.
         """
         if isinstance(param_group, dict):
+            for name in {"max_norm", "on_nonfinite"} & set(param_group):
+                raise ValueError(
+                    f"{name} is for all groups together; give it to the optimizer, not to a group"
+                )
             _settle_mode(param_group)
             self._check_tensors({**self.defaults, **param_group})
             check({**self.defaults, **param_group})

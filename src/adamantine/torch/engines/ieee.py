@@ -1,7 +1,7 @@
 """A square root that is rounded correctly, as IEEE 754 asks and every other operation here is.
 
-On a CPU torch.sqrt is not: with torch 2.13 on x86-64 one float32 result in five is off by an ulp, and which ones
-depends on the CPU. NumPy's is, at the same speed, so a step has the same bits everywhere.
+On a CPU torch.sqrt is not: with torch 2.13 on x86-64 one float32 result in five is off by an ulp, and
+which ones depends on the CPU. NumPy's is, at the same speed, so a step has the same bits everywhere.
 """
 
 from __future__ import annotations
