@@ -107,6 +107,14 @@ def compare(
     seeds: Annotated[
         str, typer.Option(help="How many (0, 1, 2, …), or which: 3,7,11.", rich_help_panel=GRID)
     ] = "3",
+    confirm: Annotated[
+        int,
+        typer.Option(
+            help="How many fresh seeds, which had no part in the search, judge each method's best setting."
+            " 0: the seeds of the grid do.",
+            rich_help_panel=GRID,
+        ),
+    ] = 7,
     schedule: Annotated[
         str,
         typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING),
@@ -163,6 +171,7 @@ def compare(
             seeds=_seeds(seeds),
             schedule=schedule,
             grow=grow,
+            confirm=confirm,
             settings=Settings(
                 epochs,
                 batch_size,

@@ -14,7 +14,7 @@ from adamantine.report.model import Comparison
 from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.console import show
-from adamantine.study.plan import Method, Plan, cells
+from adamantine.study.plan import Method, Plan, cells, confirmation
 from adamantine.study.ranges import parse_axis
 from adamantine.study.task import Settings
 
@@ -25,18 +25,21 @@ METHODS = (
 )
 
 
-def analysed(score: Callable[[Cell], float], seeds: int = 3, grow: int = 0) -> Comparison:
-    plan = Plan("digits", Settings(), METHODS, tuple(range(seeds)), "cosine", grow)
-    results = {}
+def analysed(score: Callable[[Cell], float], seeds: int = 3, grow: int = 0, confirm: int = 0) -> Comparison:
+    plan = Plan("digits", Settings(), METHODS, tuple(range(seeds)), "cosine", grow, confirm)
+    results: dict[Cell, Result] = {}
     for method in METHODS:
-        for cell in cells(method, plan.seeds):
+        todo = cells(method, plan.seeds)
+        while todo:
+            cell = todo.pop()
             value = score(cell)
+            curves = {name: [value, value] for name in ("epoch", "train_loss", "validation", "norm")}
             if value == -1:
                 results[cell] = Result(cell, "failed", message="RuntimeError: broken")
-                continue
-            status = "ok" if math.isfinite(value) else "diverged"
-            curves = {name: [value, value] for name in ("epoch", "train_loss", "validation", "norm")}
-            results[cell] = Result(cell, status, value, value, "", curves)
+            else:
+                status = "ok" if math.isfinite(value) else "diverged"
+                results[cell] = Result(cell, status, value, value, "", curves)
+            todo = todo or [c for c in confirmation(method, plan, results) if c not in results]
     task = {"title": "made up", "score_name": "error", "score_unit": "%"}
     manifest: dict[str, Any] = {"configuration": plan.to_dict(), "task": task}
     return analyse(manifest, results)
@@ -58,9 +61,8 @@ def test_a_decided_comparison_says_who_and_by_how_much() -> None:
     (pair,) = comparison.differences
     assert (pair.a, pair.b, pair.verdict) == ("AdamW", "Adam + L2", "AdamW is better")
     assert pair.estimate.mean == pytest.approx(-0.005)
-    assert comparison.answer.startswith("AdamW reaches")
-    assert "−0.50 percentage points against Adam + L2" in comparison.answer
-    assert "better" in comparison.answer
+    assert comparison.answer.startswith("AdamW is best: ")
+    assert "0.50 percentage points below Adam + L2, beyond the spread of 3 seeds" in comparison.answer
     for method in comparison.methods:
         assert method.best == (1, 1)
         assert method.edges == ()
@@ -72,9 +74,39 @@ def test_what_is_not_decided_is_not_claimed() -> None:
     comparison = analysed(
         lambda cell: bowl(cell) + (0.003 * (cell.seed - 0.9) if cell.method == "Adam" else 0.0)
     )
-    assert "not decided" in comparison.answer
-    assert "better" not in comparison.answer
+    assert comparison.answer.startswith("Not decided: ")
+    assert "within the spread of 3 seeds" in comparison.answer
+    assert "best" not in comparison.answer
     assert any("seeds to decide" in line for line in comparison.advice)
+
+
+def test_fresh_seeds_judge_and_choose_nothing() -> None:
+    """On the grid's seeds AdamW looks better; on the fresh ones, that is luck, and it is worse."""
+
+    def score(cell: Cell) -> float:
+        luck = 0.005 if cell.seed < 3 else -0.005
+        return bowl(cell) - (luck if cell.method == "AdamW" else 0.0)
+
+    assert analysed(score).differences[0].verdict == "AdamW is better"
+    comparison = analysed(score, confirm=4)
+    assert comparison.differences[0].verdict == "Adam + L2 is better"
+    assert comparison.differences[0].estimate.n == 4
+    for method in comparison.methods:
+        assert method.best == (1, 1)
+        assert list(method.judged) == [3, 4, 5, 6]
+        assert method.at_best is not None
+        assert method.at_best.mean == pytest.approx(sum(method.judged.values()) / 4)
+        assert method.validation.shape == (3, 3, 3)
+
+
+def test_a_fresh_seed_that_diverges_is_said_and_left_out_of_both() -> None:
+    def score(cell: Cell) -> float:
+        return math.nan if (cell.method, cell.seed) == ("AdamW", 4) else ahead(cell)
+
+    comparison = analysed(score, confirm=4)
+    assert list(comparison.methods[1].judged) == [3, 5, 6]
+    assert comparison.differences[0].estimate.n == 3
+    assert any("AdamW: 1 of 4 fresh runs at its best setting diverged" in line for line in comparison.advice)
 
 
 def test_one_seed_decides_nothing() -> None:

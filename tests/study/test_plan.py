@@ -10,7 +10,7 @@ import pytest
 from adamantine.study.cell import Cell, Result, from_json, to_json
 from adamantine.study.errors import StudyError
 from adamantine.study.methods import parse
-from adamantine.study.plan import Method, Plan, cells, grown, plan_from_dict, wanted
+from adamantine.study.plan import Method, Plan, cells, confirmation, grown, plan_from_dict, wanted
 from adamantine.study.ranges import default_lrs, default_weight_decays, extended, parse_axis
 from adamantine.study.task import Settings
 
@@ -68,6 +68,14 @@ def test_an_unfinished_grid_wants_its_missing_cells_first() -> None:
     todo = cells(METHOD, (0, 1))
     done = {cell: Result(cell, "ok", 1.0, 1.0) for cell in todo[:-3]}
     assert wanted(METHOD, PLAN, done) == todo[-3:]
+
+
+def test_fresh_seeds_follow_the_finished_search() -> None:
+    plan = Plan("digits", Settings(), (METHOD,), (0, 5), "cosine", 2, confirm=3)
+    assert plan.fresh_seeds == (6, 7, 8)
+    assert run_all(plan, bowl(0.1, 0.1))[1] == 4 * 3 * 2 + 3
+    assert confirmation(METHOD, plan, {}) == []
+    assert run_all(plan, lambda cell: math.nan)[1] == 12  # nothing chosen, nothing to confirm
 
 
 def test_plan_survives_json() -> None:

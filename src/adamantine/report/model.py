@@ -58,10 +58,24 @@ class MethodGrid:
     test: Floats  # same; never used to choose a setting
     diverged: Bools  # same
     best: tuple[int, int] | None  # chosen by the mean of `validation`; None when every cell diverged
-    at_best: Estimate | None  # of `test` at `best`
+    at_best: Estimate | None  # of the test scores at `best` that the method is judged by
     edges: tuple[str, ...]  # where `best` touches the grid's rim: "lr low", "weight_decay high", ...
     basin: Bools  # [lr, weight_decay]: as good as `best` within the tolerance that the analysis states
     curves: Curves | None  # of the cell at `best`
+    fresh_seeds: tuple[int, ...] = ()  # that had no part in choosing `best` and judge it
+    fresh: Floats = field(
+        default_factory=lambda: np.empty(0)
+    )  # [fresh_seed]: test score at `best`; NaN as above
+
+    @property
+    def judged(self) -> dict[int, float]:
+        """Seed → test score at `best`, of the seeds the method is judged by: the fresh ones, where there are
+        any that finished, else those of the grid."""
+        fresh = {s: float(x) for s, x in zip(self.fresh_seeds, self.fresh, strict=True) if np.isfinite(x)}
+        if fresh or self.best is None:
+            return fresh
+        pairs = zip(self.seeds, self.test[self.best], strict=True)
+        return {seed: float(x) for seed, x in pairs if np.isfinite(x)}
 
 
 @dataclass(frozen=True)

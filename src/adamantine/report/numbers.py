@@ -105,8 +105,12 @@ class Scores:
 
     def difference(self, estimate: Estimate) -> str:
         """A signed difference; of percentages, in percentage points."""
-        sign = "+" if estimate.mean > 0 else ""
-        number = sign + self.number(estimate.mean)
+        sign = "+" if estimate.mean > 0 else _MINUS if estimate.mean < 0 else ""
+        return sign + self.gap(estimate)
+
+    def gap(self, estimate: Estimate) -> str:
+        """The size of a difference, in percentage points if of percentages."""
+        number = self.number(abs(estimate.mean))
         return f"{number} percentage points" if self.unit == "%" else self._with_unit(number)
 
     def cell(self, score: float) -> str:

@@ -39,7 +39,8 @@ _DECAYS = {
     "cautious": "Like decoupled, only where the update does not already grow the weight.",
 }
 
-_RUN_FACTS = ("seeds", "versions", "machine")  # of the manifest, shown in this order before anything else
+#: Of the manifest, shown in this order before anything else.
+_RUN_FACTS = ("seeds", "fresh seeds", "versions", "machine")
 
 
 def write(comparison: Comparison, out_dir: Path) -> None:
@@ -88,6 +89,7 @@ def page(comparison: Comparison) -> str:
         colour_bar=Markup(panels.colour_bar()),
         test_scores=Markup(panels.test_scores()),
         curves=[(q, Markup(drawing)) for q, drawing in panels.curves()],
+        judged_afresh=any(m.fresh_seeds for m in comparison.methods),
         reproduction=Reproduction.of(comparison.manifest),
         theme_roles=roles(),
         script=Markup(script),
@@ -102,6 +104,8 @@ def _facts(comparison: Comparison) -> list[str]:
     facts = [counted(len(methods), "method"), counted(sum(m.basin.size for m in methods), "setting")]
     if seeds:
         facts.append(counted(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds")
+    if fresh := max((len(m.fresh_seeds) for m in methods), default=0):
+        facts.append(f"{counted(fresh, 'fresh seed')} to judge by")
     missing = sum(int((np.isnan(m.validation) & ~m.diverged).sum()) for m in methods)
     if missing:
         facts.append(f"{counted(missing, 'run')} not done yet")
@@ -151,7 +155,7 @@ class MethodView:
             weight_decay="–" if best is None else setting(method.weight_decays[best[1]]),
             score="" if method.at_best is None else scores.mean(method.at_best),
             interval="" if method.at_best is None else scores.interval(method.at_best),
-            seeds=counted(len(method.seeds), "seed"),
+            seeds=counted(len(method.judged), "seed"),
             basin=basin,
             basin_lrs=lrs,
             basin_decays=decays,

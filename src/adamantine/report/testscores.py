@@ -14,11 +14,8 @@ from adamantine.report.theme import LIGHT, Theme, stroke
 
 
 def seed_scores(method: MethodGrid) -> Floats:
-    """Test scores of the seeds at the method's best setting; empty when it has none."""
-    if method.best is None:
-        return np.empty(0)
-    row: Floats = method.test[method.best]
-    return row[np.isfinite(row)]
+    """Test scores at the method's best setting of the seeds that judge it; empty when it has none."""
+    return np.array(list(method.judged.values()))
 
 
 def draw_test_scores(

@@ -21,6 +21,7 @@ from adamantine.study.plan import (
     Plan,
     Results,
     cells,
+    confirmation,
     grown,
     plan_from_dict,
     validation_scores,
@@ -81,7 +82,8 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     test = np.array([r.test if r else math.nan for r in found]).reshape(validation.shape)
     diverged = np.array([r is not None and r.status == "diverged" for r in found]).reshape(validation.shape)
     best = statistics.choose(validation)
-    return MethodGrid(
+    confirmed = [results.get(cell) for cell in confirmation(method, plan, results)]
+    grid = MethodGrid(
         name=method.name,
         spec=method.spec,
         decay=method.decay,
@@ -92,11 +94,16 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
         test=test,
         diverged=diverged,
         best=best,
-        at_best=statistics.estimate(test[best]) if best else None,
+        at_best=None,
         edges=statistics.edges(best, method.lrs, method.weight_decays) if best else (),
         basin=np.zeros(validation.shape[:2], np.bool_),
         curves=_curves(method, best, seeds, results) if best else None,
+        fresh_seeds=plan.fresh_seeds if confirmed else (),
+        fresh=np.array([r.test if r else math.nan for r in confirmed]),
     )
+    if best is None:
+        return grid
+    return dataclasses.replace(grid, at_best=statistics.estimate(list(grid.judged.values())))
 
 
 def _curves(method: Method, best: tuple[int, int], seeds: tuple[int, ...], results: Results) -> Curves:
@@ -116,7 +123,14 @@ def _differences(methods: list[MethodGrid]) -> tuple[Difference, ...]:
     """Every pair, the one with the lower mean test score first."""
     ranked = sorted((m for m in methods if m.at_best), key=_mean_test)
     pairs = itertools.combinations(ranked, 2)
-    return tuple(statistics.difference(a.name, b.name, a.test[a.best], b.test[b.best]) for a, b in pairs)
+    return tuple(_difference(a, b) for a, b in pairs)
+
+
+def _difference(a: MethodGrid, b: MethodGrid) -> Difference:
+    """Over the seeds that both are judged by."""
+    scores_a, scores_b = a.judged, b.judged
+    both = sorted(scores_a.keys() & scores_b.keys())
+    return statistics.difference(a.name, b.name, [scores_a[s] for s in both], [scores_b[s] for s in both])
 
 
 def _mean_test(method: MethodGrid) -> float:
@@ -124,27 +138,38 @@ def _mean_test(method: MethodGrid) -> float:
 
 
 def _answer(comparison: Comparison, shown: Scores) -> str:
+    """Who is best and by how much, or that nobody is; the intervals stand in the table of differences."""
     ranked = sorted((m for m in comparison.methods if m.at_best), key=_mean_test)
     if not ranked:
         return "No method has a setting that every seed finished."
     first = ranked[0]
     assert first.at_best is not None
-    seeds = counted(len(first.seeds), "seed")
+    seeds = counted(len(first.judged), "seed")
     score = f"{shown.mean(first.at_best)} test {comparison.score_name}"
-    start = f"{first.name} reaches {score} at its own best setting"
-    against = [d for d in comparison.differences if d.a == first.name]
-    if not against:
-        return f"{start} ({seeds})."
-    parts = []
-    for d in against[:RIVALS]:
-        interval = shown.interval(d.estimate)
-        verdict = d.verdict if d.verdict == "not decided" else "better"
-        reason = f"95 % interval {interval}: {verdict}" if interval else verdict
-        parts.append(f"{shown.difference(d.estimate)} against {d.b} ({reason})")
-    if rest := against[RIVALS:]:
-        decided = sum(d.verdict != "not decided" for d in rest)
-        parts.append(f"decidedly better than {decided} of the {len(rest)} others")
-    return f"{start}, the lowest; {', and '.join(parts)}, over {seeds}."
+    behind = [d for d in comparison.differences if d.a == first.name]
+    if not behind:
+        return f"{first.name} reaches {score} at its own best setting ({seeds})."
+    undecided = [d for d in behind if d.verdict == "not decided"]
+    decided = [d for d in behind if d.verdict != "not decided"]
+    if not undecided:
+        return f"{first.name} is best: {score}, {_gaps(decided, shown)}, beyond the spread of {seeds}."
+    if not decided:
+        return (
+            f"Not decided: {first.name} comes out lowest with {score}, {_gaps(undecided, shown)}, but that "
+            f"is within the spread of {seeds}."
+        )
+    return (
+        f"{first.name} comes out lowest with {score}: decidedly, {_gaps(decided, shown)}; not decided, "
+        f"{_gaps(undecided, shown)} ({seeds})."
+    )
+
+
+def _gaps(differences: list[Difference], shown: Scores) -> str:
+    """By how much the first is below the others, the nearest ones by name."""
+    parts = [f"{shown.gap(d.estimate)} below {d.b}" for d in differences[:RIVALS]]
+    if rest := len(differences) - RIVALS:
+        parts += [f"more below {counted(rest, 'other')}"] if rest > 0 else []
+    return " and ".join(parts)
 
 
 def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
@@ -167,6 +192,13 @@ def _advice(comparison: Comparison, shown: Scores, plan: Plan, results: Results)
     for method in comparison.methods:
         lines += _method_advice(method, shown)
     lines += _pair_advice(comparison)
+    for method in comparison.methods:
+        unfinished = int(np.isnan(method.fresh).sum())
+        if unfinished and not open_cells:
+            lines.append(
+                f"{method.name}: {unfinished} of {counted(len(method.fresh), 'fresh run')} at its best "
+                "setting diverged or failed; its score is over the others."
+            )
     failed = [result for result in results.values() if result.status == "failed"]
     for message in sorted({f"{result.cell.method}: {result.message}" for result in failed}):
         lines.append(f"Some runs failed and were left out: {message}")
@@ -207,9 +239,10 @@ def _pair_advice(comparison: Comparison) -> list[str]:
     needed = [n for n in (statistics.seeds_to_decide(d.estimate) for d in undecided) if n]
     if needed:
         few, many = min(needed), max(needed)
+        option = "--confirm" if any(m.fresh_seeds for m in comparison.methods) else "--seeds"
         lines.append(
             f"Open pairs: differences as large as those seen would take about {few}"
-            f"{'' if few == many else f' to {many}'} seeds to decide (--seeds)."
+            f"{'' if few == many else f' to {many}'} seeds to decide ({option})."
         )
     if len(comparison.differences) > 1:
         pairs = len(comparison.differences)

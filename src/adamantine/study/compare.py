@@ -16,7 +16,7 @@ from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import FORMAT, Folder, identity, opened, read_manifest
-from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, wanted
+from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, planned, wanted
 from adamantine.study.schedules import SCHEDULES
 from adamantine.study.task import Settings, Task, check
 from adamantine.study.tasks import load
@@ -60,6 +60,7 @@ def prepare(
     seeds: tuple[int, ...] = (0, 1, 2),
     schedule: str = "cosine",
     grow: int = 2,
+    confirm: int = 7,
     settings: Settings | None = None,
     out: Path | None = None,
     command: str = "",
@@ -75,8 +76,11 @@ def prepare(
         raise StudyError(f"--seeds {','.join(map(str, seeds))}: give different numbers, 0 or more")
     if grow < 0:
         raise StudyError(f"--grow must be 0 or more, not {grow}")
+    if confirm < 0:
+        raise StudyError(f"--confirm must be 0 or more, not {confirm}")
     settings = settings or Settings()
-    plan = Plan(task, settings, _methods(specs, lrs or {}, weight_decays or {}), seeds, schedule, grow)
+    searches = _methods(specs, lrs or {}, weight_decays or {})
+    plan = Plan(task, settings, searches, seeds, schedule, grow, confirm)
     loaded = load(task, settings)
     manifest = _manifest(plan, loaded, command)
     safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
@@ -103,9 +107,7 @@ def compare(run: Run, *, jobs: int = 1, fresh: bool = False, watcher: Watcher | 
             _train_missing(run, folder, jobs, watcher or Silent())
         finally:
             folder.write_table(
-                cell
-                for method in run.plan.methods
-                for cell in cells(grown(method, run.plan, folder.results), run.plan.seeds)
+                cell for method in run.plan.methods for cell in planned(method, run.plan, folder.results)
             )
         failed = sum(result.status == "failed" for result in folder.results.values())
         return Outcome(analyse(read_manifest(run.out), folder.results), failed)
@@ -123,8 +125,9 @@ def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> Non
                 if waiting[method.spec]:
                     continue
                 missing = wanted(method, plan, folder.results)
-                total = len(cells(grown(method, plan, folder.results), plan.seeds))
-                watcher.planned(method, total - len(missing), total)
+                total = len(cells(grown(method, plan, folder.results), plan.seeds)) + plan.confirm
+                done = sum(cell in folder.results for cell in planned(method, plan, folder.results))
+                watcher.planned(method, done, total if missing else done)
                 waiting[method.spec] = len(missing)
                 queues.append(missing)
             todo = _interleaved(queues)
@@ -212,6 +215,7 @@ def _manifest(plan: Plan, task: Task, command: str) -> dict[str, Any]:
             "epochs": task.epochs,
         },
         "seeds": list(plan.seeds),
+        "fresh seeds": list(plan.fresh_seeds),
         "files": files,
         "data": check(task, plan.seeds[0]),
         "versions": {

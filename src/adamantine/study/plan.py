@@ -34,7 +34,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the results. ``grow`` is how many values an axis may gain on the way."""
+    """Everything that decides the results.
+
+    ``grow`` is how many values an axis may gain on the way, ``confirm`` how many fresh seeds, which had no
+    part in choosing it, judge each method's best setting.
+    """
 
     task: str
     settings: Settings
@@ -42,6 +46,13 @@ class Plan:
     seeds: tuple[int, ...]
     schedule: str
     grow: int
+    confirm: int = 0
+
+    @property
+    def fresh_seeds(self) -> tuple[int, ...]:
+        """The seeds after the grid's, the same for all methods so that differences can be paired."""
+        first = max(self.seeds) + 1
+        return tuple(range(first, first + self.confirm))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -106,6 +117,23 @@ def grown(method: Method, plan: Plan, results: Results) -> Method:
     return method
 
 
+def confirmation(method: Method, plan: Plan, results: Results) -> list[Cell]:
+    """The best setting of a finished grid with each fresh seed; none before it is finished."""
+    if any(cell not in results for cell in cells(method, plan.seeds)):
+        return []
+    best = choose(validation_scores(method, plan.seeds, results))
+    if best is None:
+        return []
+    lr, weight_decay = method.lrs[best[0]], method.weight_decays[best[1]]
+    return [Cell(method.spec, lr, weight_decay, seed) for seed in plan.fresh_seeds]
+
+
+def planned(method: Method, plan: Plan, results: Results) -> list[Cell]:
+    """All cells of the method that the results so far call for, in canonical order."""
+    method = grown(method, plan, results)
+    return cells(method, plan.seeds) + confirmation(method, plan, results)
+
+
 def wanted(method: Method, plan: Plan, results: Results) -> list[Cell]:
     """The cells to run now; none when the method is done."""
-    return [cell for cell in cells(grown(method, plan, results), plan.seeds) if cell not in results]
+    return [cell for cell in planned(method, plan, results) if cell not in results]
