@@ -310,6 +310,19 @@ def test_stated_peak_below_lr_is_refused():
         coefficients("independent", lr=0.1, weight_decay=0.1, peak_lr=0.01)
 
 
+def test_a_peak_missed_by_an_ulp_is_no_error():
+    """Schedulers that multiply their way up arrive beside the peak; a float32 lr is 4e-8 off."""
+    for lr in (1e-3 * (1 + 2**-52), float(np.float32(1e-3)), np.nextafter(1e-3, 0)):
+        found = coefficients("independent", lr=lr, weight_decay=0.1, peak_lr=1e-3).shrink
+        assert found == pytest.approx(0.9, rel=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [complex, int])
+def test_reference_takes_floating_arrays_only(dtype):
+    with pytest.raises(ValueError, match="give float32 or float64 arrays"):
+        Optimizer("adam").step({"w": np.ones(2, dtype)}, {"w": np.ones(2, dtype)})
+
+
 @EVERY_RULE
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(), (0,), (3, 2)])

@@ -66,7 +66,7 @@ class Optimizer:
         self.peak_lr = peak_lr
         self.hyper = {**rule.hyper, **hyper}
         check({**self.hyper, "lr": lr, "decay": decay, "weight_decay": weight_decay, "peak_lr": peak_lr})
-        self.highest_lr = 0.0
+        self.highest_lr = lr
         self.state: dict[str, dict[str, Any]] = {}
 
     def step(
@@ -80,7 +80,7 @@ class Optimizer:
             grad_scale: multiplies every gradient first (clipping, loss scale; -1 ascends).
 
         Raises:
-            ValueError: a gradient without its parameter, or of another shape.
+            ValueError: a gradient without its parameter, or of another shape; a dtype that is not floating.
         """
         self.highest_lr = max(self.highest_lr, self.lr)
         peak_lr = self.highest_lr if self.peak_lr is None else self.peak_lr
@@ -90,6 +90,10 @@ class Optimizer:
             if name not in params:
                 raise ValueError(f"gradient {name!r} has no parameter; there are {sorted(params)}")
             theta, g = np.asarray(params[name]), np.asarray(g)
+            if theta.dtype.kind != "f":
+                raise ValueError(
+                    f"parameter {name!r} has dtype {theta.dtype}; give float32 or float64 arrays"
+                )
             if g.shape != theta.shape:
                 raise ValueError(f"gradient {name!r} has shape {g.shape}, its parameter {theta.shape}")
             state = self._state(name, theta)

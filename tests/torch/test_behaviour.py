@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -98,6 +99,40 @@ def test_max_norm_is_clip_grad_norm(cls, max_norm, maximize):
         torchs.optimizer.step()
     for a, b in zip(ours.snapshot(), torchs.snapshot(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("cls", at.OPTIMIZERS.values())
+def test_a_step_inside_a_compiled_function(cls):
+    """torch.compile must run the step as it is: traced, it would break at host numbers and resume wrongly."""
+
+    def end(compiled):
+        torch.manual_seed(0)
+        params = [torch.nn.Parameter(torch.randn(3, 2)) for _ in range(3)]
+        optimizer = cls(params, lr=0.1)
+
+        def one_step():
+            optimizer.zero_grad()
+            sum((p * p).sum() for p in params).backward()
+            optimizer.step()
+
+        run = torch.compile(one_step, backend="eager") if compiled else one_step
+        for _ in range(4):
+            run()
+        return params
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dynamo's own
+        for p, q in zip(end(True), end(False), strict=True):
+            assert torch.equal(p, q)
+
+
+def test_a_guard_assigned_wrongly_is_an_error():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    optimizer = at.AdamW([p])
+    optimizer.on_nonfinite = "rasie"
+    with pytest.raises(ValueError, match="Invalid on_nonfinite: 'rasie'; choose one of ignore"):
+        optimizer.step()
 
 
 @pytest.mark.parametrize("name", ["max_norm", "on_nonfinite"])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import adamantine.torch as at
+from adamantine.schedules import peak_lr
 
 
 def net(seed=0, width=4):
@@ -101,11 +102,44 @@ def test_a_checkpoint_that_does_not_say_is_asked_about(cls, mode):
     state_dict = optimizer.state_dict()
     for key in ("decay", "decoupled_weight_decay"):
         del state_dict["param_groups"][0][key]
-    with pytest.warns(UserWarning, match=f"does not say how group 0 decays.*taken for decay='{mode}'"):
+    with pytest.warns(
+        UserWarning, match=f"does not say how group 0 decays.*taken for decay='{mode}'"
+    ) as caught:
         cls(model.named_parameters()).load_state_dict(state_dict)
+    assert caught[0].filename == __file__
     cls(model.named_parameters()).load_state_dict(state_dict, decay="saved")  # said: no warning
     state_dict["param_groups"][0]["weight_decay"] = 0.0
     cls(model.named_parameters()).load_state_dict(state_dict)  # nothing decays: nothing to ask
+
+
+def test_a_damaged_group_is_refused_before_anything_changes():
+    for key, value, message in (
+        ("decay", "xyz", "Invalid decay mode: 'xyz'"),
+        ("lr", float("nan"), "rate: nan"),
+    ):
+        model, optimizer = trained()
+        state_dict = copy.deepcopy(optimizer.state_dict())
+        state_dict["param_groups"][0][key] = value
+        other = at.AdamW(model.named_parameters())
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(state_dict, decay="saved")
+        assert not other.state
+
+
+def test_a_foreign_checkpoint_brings_its_own_peak():
+    """The live lr, which no step has used, must not pass for the peak of what is loaded."""
+    model = net()
+    source = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    train(model, source)
+    optimizer = at.AdamW(model.parameters(), lr=1.0, decay="corrected", weight_decay=0.1)
+    optimizer.load_state_dict(source.state_dict(), decay="live")
+    assert peak_lr(optimizer.param_groups[0]) == 1e-3
+
+
+def test_the_flag_follows_a_mode_that_changed():
+    _, optimizer = trained(at.Adam, weight_decay=0.1)
+    optimizer.param_groups[0]["decay"] = "decoupled"
+    assert optimizer.state_dict()["param_groups"][0]["decoupled_weight_decay"] is True
 
 
 def test_unknown_way_of_settling():
@@ -204,6 +238,32 @@ def test_live_names_survive_a_nameless_checkpoint():
     assert other.param_groups[0]["param_names"][0] == "first.weight"
 
 
+def test_two_networks_may_share_names():
+    """A generator and a critic in one optimizer: names no longer tell, so places do."""
+    networks = [net(seed) for seed in (1, 2)]
+    groups = [
+        {"params": list(m.named_parameters()), "lr": lr} for m, lr in zip(networks, (0.1, 0.2), strict=True)
+    ]
+    optimizer = at.AdamW(copy.copy(groups))
+    for model in networks:
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+    optimizer.step()
+    other = at.AdamW([{**group, "lr": 9.0} for group in groups])
+    other.load_state_dict(optimizer.state_dict())
+    assert [group["lr"] for group in other.param_groups] == [0.1, 0.2]
+    for model in networks:
+        for p in model.parameters():
+            assert torch.equal(other.state[p]["exp_avg"], optimizer.state[p]["exp_avg"])
+
+
+def test_a_wrapper_before_the_names_is_named():
+    model, optimizer = trained()
+    wrapped = [(f"module.{name}", p) for name, p in model.named_parameters()]
+    with pytest.raises(ValueError, match=r"was wrapped .* 'module\.' before its names"):
+        at.AdamW(wrapped).load_state_dict(optimizer.state_dict())
+
+
 # --- contents ---------------------------------------------------------------------------------------------
 
 
@@ -265,7 +325,7 @@ def test_peak_lr_and_skipped_steps_travel():
     assert other.param_groups[0]["lr"] == 0.005
     assert other.param_groups[0]["highest_lr"] == 0.02
     train(model, other, 1)  # η/η_max = ¼ of λ: a peak forgotten would decay by the whole of it
-    assert at.optimizer.peak_lr(other.param_groups[0]) == 0.02
+    assert peak_lr(other.param_groups[0]) == 0.02
 
 
 def test_new_parameters_of_an_old_checkpoint_start_afresh():

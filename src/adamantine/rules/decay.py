@@ -26,6 +26,11 @@ MODES: tuple[str, ...] = get_args(Mode)
 NEED_PEAK = frozenset({"independent", "corrected"})
 
 
+#: By how much an lr may exceed a stated peak: schedulers that multiply their way up, and float32 lr tensors,
+#: arrive an ulp or a few beside it.
+ROUNDING = 1e-6
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """``couple``, ``shrink`` as in the module's table; ``cautious`` picks the elementwise form of apply."""
@@ -74,12 +79,12 @@ def coefficients(mode: str, *, lr: Any, weight_decay: Any, peak_lr: Any = None) 
     if mode == "l2":
         return Coefficients(weight_decay, 1.0)
     if mode in NEED_PEAK:
-        if peak_lr is None or peak_lr < lr:
+        if peak_lr is None or lr > peak_lr * (1 + ROUNDING):
             raise ValueError(
                 f"decay={mode!r} needs the highest lr of the schedule, got peak_lr={peak_lr} at lr={lr}; "
                 "state it in the group as peak_lr, or set peak_lr=None there to have it tracked"
             )
-        relative = lr / peak_lr if peak_lr > 0 else 0.0  # at lr = 0 nothing moves
+        relative = lr / max(peak_lr, lr) if lr > 0 else 0.0  # at lr = 0 nothing moves
         strength = relative if mode == "independent" else lr * relative
         return Coefficients(0.0, 1.0 - strength * weight_decay)
     return Coefficients(0.0, 1.0 - lr * weight_decay, cautious=mode == "cautious")

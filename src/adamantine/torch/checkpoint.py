@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from adamantine.rules.hyper import check
+
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
 
@@ -34,9 +36,11 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
             f"{sorted(map(str, state_dict))[:5]}; give what optimizer.state_dict() returned"
         )
     matched = _match(optimizer.param_groups, state_dict["param_groups"])
-    groups = [
-        _merge(optimizer, number, live, saved, decay) for number, (live, saved, _) in enumerate(matched)
-    ]
+    groups = []
+    for number, (live, saved, _) in enumerate(matched):
+        groups.append(
+            _merge(optimizer, number, live, saved, decay)
+        )  # not a comprehension: a warning counts frames
     owners = {
         saved_id: (param, name, group)
         for (live, _, ids), group in zip(matched, groups, strict=True)
@@ -50,7 +54,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
             state[param] = {key: _copy(value, param, key) for key, value in entry.items()}
         else:  # state that belongs to no parameter, as torch passes it on
             state[saved_id] = deepcopy(entry)
-    optimizer.skipped_steps = int(state_dict.get("adamantine", {}).get("skipped_steps", 0))
+    optimizer.skipped_steps = max((int(group.get("skipped_steps", 0)) for group in groups), default=0)
     optimizer.__setstate__({"state": state, "param_groups": groups})
     for post_hook in optimizer._optimizer_load_state_dict_post_hooks.values():
         post_hook(optimizer)
@@ -58,8 +62,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
 
 def _match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
     """For every live group: its saved group, and the saved ids in the order of the live parameters."""
-    named = all("param_names" in group for group in (*live_groups, *saved_groups))
-    if named and live_groups and saved_groups:
+    if _tells_all(live_groups) and _tells_all(saved_groups):
         return _match_names(live_groups, saved_groups)
     if len(live_groups) != len(saved_groups):
         raise ValueError(
@@ -73,6 +76,12 @@ def _match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Gr
                 f"group: group {number} has {len(saved['params'])} parameters, here {len(live['params'])}"
             )
     return [(live, saved, saved["params"]) for live, saved in zip(live_groups, saved_groups, strict=True)]
+
+
+def _tells_all(groups: list[Group]) -> bool:
+    """Whether every parameter has a name of its own. Two networks in one optimizer may share theirs."""
+    names = [name for group in groups for name in group.get("param_names", [None])]
+    return bool(names) and None not in names and len(set(names)) == len(names)
 
 
 def _match_names(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
@@ -114,6 +123,8 @@ def _merge(optimizer: Optimizer, number: int, live: Group, saved: Group, decay: 
     saved = {key: deepcopy(value) for key, value in saved.items() if key not in _PLACE}
     names = {"param_names": live["param_names"]} if "param_names" in live else {}
     group = {**live, **saved, "params": live["params"], **names}
+    if "constructed_lr" not in saved:  # torch's: what the live group knew of its peak is another run's
+        group |= {"constructed_lr": float(group["lr"]), "highest_lr": 0.0}
     mode = _mode(optimizer, saved)
     if decay == "match" and _decays(saved.get("weight_decay", 0.0)) and _is_mute(optimizer, saved):
         warnings.warn(
@@ -135,6 +146,7 @@ def _merge(optimizer: Optimizer, number: int, live: Group, saved: Group, decay: 
                 f"weight_decay={live['weight_decay']}"
             )
     group["decay"] = mode if decay == "saved" else live["decay"]
+    check(group)
     return group
 
 
@@ -195,7 +207,14 @@ def _labels(group: Group) -> Iterable[str]:
 
 
 def _names_message(words: str, names: set[str], others: Iterable[str]) -> str:
-    close = get_close_matches(min(names), list(others), n=1)
+    others = list(others)
+    for wrapper in ("module.", "_orig_mod."):
+        if any(name.startswith(wrapper) != others[0].startswith(wrapper) for name in names if others):
+            return (
+                f"{words} {_some(names)}: one side was wrapped (DistributedDataParallel, torch.compile) and "
+                f"has {wrapper!r} before its names; build the optimizer from the module inside"
+            )
+    close = get_close_matches(min(names), others, n=1)
     hint = f" (is {min(names)!r} the other side's {close[0]!r}?)" if close else ""
     return (
         f"{words} {_some(names)}{hint}; rename it in the state dict, or build the optimizer from the same "

@@ -28,16 +28,19 @@ def global_norm(grads: Iterable[Tensor]) -> float:
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
     5.0
     """
+    norms: list[float] = []
     blocks: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for grad in grads:
         values = grad.coalesce().values() if grad.is_sparse else grad
         values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+        if hasattr(values, "full_tensor"):  # a DTensor: every rank holds a part, the norm is of the whole
+            norms.append(torch.linalg.vector_norm(values, dtype=torch.float64).full_tensor().item())
+            continue
         pieces = blocks.setdefault((values.device, values.dtype), [])
         if values.device.type == "cpu" and values.numel() > BLOCK:
             pieces.extend(torch.split(values.reshape(-1), BLOCK))
         elif values.numel() > 0:
             pieces.append(values)
-    norms: list[float] = []
     for pieces in blocks.values():
         if pieces:
             norms += torch.stack(torch._foreach_norm(pieces, 2, dtype=torch.float64)).tolist()

@@ -63,10 +63,7 @@ class Optimizer(torch.optim.Optimizer):
         self._check_tensors(options)
         _check_flags(type(self).__name__, options)
         check({**options, "max_norm": max_norm})
-        if on_nonfinite not in get_args(OnNonfinite):
-            raise ValueError(
-                f"Invalid on_nonfinite: {on_nonfinite!r}; choose one of {', '.join(get_args(OnNonfinite))}"
-            )
+        _check_guard(on_nonfinite)
         if options["differentiable"] and (max_norm is not None or on_nonfinite != "ignore"):
             raise ValueError(
                 "max_norm and on_nonfinite are decided on the host and would cut the graph of "
@@ -81,6 +78,9 @@ class Optimizer(torch.optim.Optimizer):
     @abstractmethod
     def rule(self, group: dict[str, Any]) -> Rule:
         """The rule that this group's hyperparameters ask for."""
+        raise NotImplementedError(
+            f"{type(self).__name__} names no rule; use one of adamantine.torch.OPTIMIZERS"
+        )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """torch's, with the group's own hyperparameters checked.
@@ -107,6 +107,7 @@ class Optimizer(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]  # host numbers in between: nothing to trace
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step of every parameter that has a gradient.
 
@@ -133,6 +134,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _grad_scale(self) -> float | None:
         """The clipping factor, or None if this step is to be left out."""
+        _check_guard(self.on_nonfinite)  # it may have been assigned
         if self.max_norm is None and self.on_nonfinite == "ignore":
             return 1.0
         grads = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
@@ -206,10 +208,8 @@ class Optimizer(torch.optim.Optimizer):
         differentiable = group["differentiable"]
         hyper = {name: _host(group[name], differentiable) for name in rule.hyper}
         lots: dict[Any, list[int]] = {}
-        states = []
-        for index, p in enumerate(plan.params):
-            state, t = self._advance_state(p, group, rule)
-            states.append(state)
+        states, steps = self._advance_states(plan.params, group, rule)
+        for index, (state, t) in enumerate(zip(states, steps, strict=True)):
             carried = tuple(float(state[name]) for name in rule.carried)
             lots.setdefault((t, carried), []).append(index)
         for (t, carried), members in lots.items():
@@ -231,26 +231,29 @@ class Optimizer(torch.optim.Optimizer):
                 foreach=group.get("foreach"),
             )
 
-    def _advance_state(self, p: Tensor, group: dict[str, Any], rule: Rule) -> tuple[dict[str, Any], int]:
-        """The parameter's state with every slot present, and t, the number of this step."""
+    def _advance_states(
+        self, params: list[Tensor], group: dict[str, Any], rule: Rule
+    ) -> tuple[list[dict[str, Any]], list[int]]:
+        """Each parameter's state with every slot present, and t, the number of this step."""
         if not rule.slots and not rule.counts_steps:
-            return {}, 2  # nothing to keep; torch keeps no entry either
-        state = self.state[p]
-        fresh = self._fill_state(p, group, rule)
+            return [{} for _ in params], [2] * len(params)  # nothing to keep; torch keeps no entry either
+        fresh = [self._fill_state(p, group, rule) for p in params]
+        states = [self.state[p] for p in params]
         if not rule.counts_steps:
-            return state, 1 if fresh else 2
-        state["step"] += 1
-        return state, int(state["step"])
+            return states, [1 if is_fresh else 2 for is_fresh in fresh]
+        counters = [state["step"] for state in states]
+        torch._foreach_add_(counters, 1)
+        return states, [int(counter) for counter in counters]
 
     def _fill_state(self, p: Tensor, group: dict[str, Any], rule: Rule) -> bool:
         """Make what is missing, under torch's names; whether anything was."""
         state = self.state[p]
         fresh = False
         if rule.counts_steps and "step" not in state:
-            state["step"] = torch.zeros((), dtype=_scalar_dtype())
+            state["step"] = torch.zeros((), dtype=_scalar_dtype(), device="cpu")
         for name, value in rule.carried.items():
             if name not in state:
-                state[name] = torch.tensor(value, dtype=torch.float64)
+                state[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
         for letter, key in rule.slots.items():
             if state.get(key) is None:
                 value = group[rule.initial[letter]] if letter in rule.initial else 0.0
@@ -260,10 +263,11 @@ class Optimizer(torch.optim.Optimizer):
         return fresh
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's state dict; beside it, under ``"adamantine"``, what torch has no place for."""
-        state_dict = super().state_dict()
-        state_dict["adamantine"] = {"format": 1, "skipped_steps": self.skipped_steps}
-        return state_dict
+        """torch's state dict; the groups also hold what torch has no place for."""
+        for group in self.param_groups:
+            group["skipped_steps"] = self.skipped_steps
+            self._name_mode(group)
+        return super().state_dict()
 
     def load_state_dict(
         self, state_dict: dict[str, Any], *, decay: Literal["match", "saved", "live"] = "match"
@@ -322,6 +326,12 @@ class Optimizer(torch.optim.Optimizer):
         """Keep torch's own flag true to the mode, where torch's class has one."""
         if "decoupled_weight_decay" in self.defaults:
             group["decoupled_weight_decay"] = group["decay"] == "decoupled"
+
+
+def _check_guard(on_nonfinite: str) -> None:
+    if on_nonfinite not in get_args(OnNonfinite):
+        choices = ", ".join(get_args(OnNonfinite))
+        raise ValueError(f"Invalid on_nonfinite: {on_nonfinite!r}; choose one of {choices}")
 
 
 def _settle_mode(options: dict[str, Any]) -> None:

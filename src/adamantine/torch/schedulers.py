@@ -7,9 +7,12 @@ first multiplier would be skipped). The learning rate is a function of the step 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FunctionType, MethodType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +28,7 @@ class Scheduler(LRScheduler):
     """η_t = ``initial_lr`` · s_t per group, with s from `adamantine.schedules` or any function of the step.
 
     A group that joins later (``add_param_group``) takes the lr it joined with as its base and follows too.
-    Works inside torch's SequentialLR and ChainedScheduler.
+    Works inside torch's SequentialLR and ChainedScheduler, and resumes there too.
 
     Args:
         optimizer: any torch optimizer. Each group's lr is its base, and its peak as s_t is at most 1.
@@ -48,6 +51,9 @@ class Scheduler(LRScheduler):
     ['0.00025', '0.0005', '0.00075', '0.001', '0.000976']
     """
 
+    #: What the scheduler writes into the groups.
+    writes: ClassVar[tuple[str, ...]] = ("lr",)
+
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
@@ -69,15 +75,21 @@ class Scheduler(LRScheduler):
         return self.get_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain numbers and text only, so that ``torch.load(weights_only=True)`` takes it."""
+        """Plain numbers and text only, so that ``torch.load(weights_only=True)`` takes it.
+
+        The groups' present values are among them: inside SequentialLR and ChainedScheduler other members have
+        written them too, and no member alone could say what they were.
+        """
+        groups = self.optimizer.param_groups
         return {
             "last_epoch": self.last_epoch,
-            "base_lrs": [_copied(_base(group)) for group in self.optimizer.param_groups],
+            "base_lrs": [_copied(_base(group)) for group in groups],
+            "present": {key: [_copied(group[key]) for group in groups] for key in self.writes},
             "plan": self._plan(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the saved scheduler was; writes each group's lr, whatever was loaded before or after.
+        """Go on where the saved scheduler was; writes each group's saved lr, whatever is loaded before or after.
 
         Raises:
             ValueError: saved under another schedule, or for another number of groups.
@@ -92,14 +104,13 @@ class Scheduler(LRScheduler):
         if saved is not None and saved != live:
             raise ValueError(
                 f"saved under the schedule {saved}, but this scheduler follows {live}; build the saved one, "
-                "or delete 'plan' from the state dict to go on under the new one on purpose"
+                "or delete 'plan' from the state dict to go on under the new one from the next step"
             )
         self.last_epoch = state_dict["last_epoch"]
-        for group, base in zip(groups, state_dict["base_lrs"], strict=True):
-            group["initial_lr"] = _copied(base)
-            _write(group, "lr", base)  # a stale lr must not pass for the peak
-        for group, lr in zip(groups, self.get_lr(), strict=True):
-            _write(group, "lr", lr)
+        for number, group in enumerate(groups):
+            group["initial_lr"] = _copied(state_dict["base_lrs"][number])
+            for key, values in state_dict["present"].items():
+                _write(group, key, values[number])
         self.base_lrs = [_copied(group["initial_lr"]) for group in groups]
         self._last_lr = [_copied(group["lr"]) for group in groups]
 
@@ -140,7 +151,8 @@ class WarmRestarts(Scheduler):
         last_epoch: as in `Scheduler`.
 
     Raises:
-        ValueError: a decaying group with L2 in the gradient, or no decaying group.
+        ValueError: a decaying group with L2 in the gradient or with lr 0, or no decaying group; a λ_norm that
+            would remove a whole weight in one update.
 
     >>> weight = torch.nn.Parameter(torch.ones(2, 2))
     >>> optimizer = torch.optim.AdamW([weight], lr=1e-3, weight_decay=1.0)
@@ -153,6 +165,8 @@ class WarmRestarts(Scheduler):
     >>> found[0], found[99], found[100]
     (2.5, 2.5, 1.25)
     """
+
+    writes: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
 
     def __init__(
         self,
@@ -171,25 +185,44 @@ class WarmRestarts(Scheduler):
         self.normalized_decay = normalized_decay
         self.updates_per_step = updates_per_step
         _check_decay_modes(optimizer)
+        self._check_strength()
         super().__init__(optimizer, Warmup(warmup, self.restarts), last_epoch)
 
     def get_lr(self) -> list[float | Tensor]:
         """The lr of each group; also writes ``weight_decay``, as torch's OneCycleLR does the momentum."""
-        run_length = self.restarts.run_length(max(0, self.last_epoch - self.warmup))
-        # One example per batch of one: an "epoch" is an update, and B/(N·T) is one over the run's updates.
-        decay = normalized(
-            self.normalized_decay, batch_size=1, examples=1, epochs=run_length * self.updates_per_step
-        )
+        decay = self._decay(max(0, self.last_epoch - self.warmup))
         lrs = super().get_lr()
-        for group in self.optimizer.param_groups:
+        for number, group in enumerate(self.optimizer.param_groups):
             mode = _decay_mode(self.optimizer, group)
             if group["weight_decay"] > 0 and mode != "none":
-                _write(
-                    group,
-                    "weight_decay",
-                    convert(decay, source="independent", target=mode, peak_lr=peak_lr(group)),
-                )
+                peak = peak_lr(group)
+                if mode != "independent" and not peak > 0:
+                    raise ValueError(
+                        f"parameter group {number} decays but its highest lr is {peak}, and decay={mode!r} "
+                        "multiplies λ by the lr; give the group an lr > 0, or weight_decay=0"
+                    )
+                found = convert(decay, source="independent", target=mode, peak_lr=peak)
+                _write(group, "weight_decay", found)
         return lrs
+
+    def _decay(self, step: float) -> float:
+        """λ_independent of the run that contains ``step``, warm-up not counted."""
+        updates = self.restarts.run_length(step) * self.updates_per_step
+        # One example per batch of one: an "epoch" is an update, and B/(N·T) is one over the run's updates.
+        return normalized(self.normalized_decay, batch_size=1, examples=1, epochs=updates)
+
+    def _check_strength(self) -> None:
+        """The first run is the shortest, so its λ is the largest."""
+        if not 0.0 < self.updates_per_step < math.inf:
+            raise ValueError(f"Invalid updates_per_step: {self.updates_per_step}; it must be finite and > 0")
+        if not 0.0 <= self.normalized_decay < math.inf:
+            raise ValueError(f"Invalid normalized_decay: {self.normalized_decay}; it must be finite and >= 0")
+        if (decay := self._decay(0)) >= 1.0:
+            raise ValueError(
+                f"Invalid normalized_decay: {self.normalized_decay}; over a first run of "
+                f"{self.restarts.t_0 * self.updates_per_step:g} updates it removes the fraction {decay:.3g} of "
+                "a weight per update at peak lr, which must be < 1; lower it or lengthen t_0"
+            )
 
     def _plan(self) -> list[str]:
         decay = f"normalized_decay={self.normalized_decay}, updates_per_step={self.updates_per_step}"
@@ -197,11 +230,13 @@ class WarmRestarts(Scheduler):
 
 
 def record_peak_lr(scheduler: LRScheduler, *, steps: int) -> list[float]:
-    """Play ``scheduler`` forward on a copy and write each group's highest lr into its ``peak_lr``.
+    """Play ``scheduler`` forward, put all back, and write each group's highest lr into its ``peak_lr``.
 
     For schedulers whose peak no parameter group tells: CyclicLR, and functions with multipliers above 1 or
     far below it (`adamantine.schedules.peak_lr`). Needed before the first step, and only with
-    ``decay="independent"`` or ``"corrected"``. Neither the optimizer nor the scheduler moves.
+    ``decay="independent"`` or ``"corrected"``. Afterwards, and after an error too, the optimizer and the
+    scheduler are where they were. The scheduler's functions are called for the steps ahead and not copied, so
+    they must be functions of the step alone.
 
     Args:
         scheduler: attached to its optimizer; SequentialLR and ChainedScheduler too.
@@ -227,20 +262,51 @@ def record_peak_lr(scheduler: LRScheduler, *, steps: int) -> list[float]:
     if steps < 1:
         raise ValueError(f"Invalid steps: {steps}; look at one update or more")
     groups = scheduler.optimizer.param_groups
-    stage = SimpleNamespace(
-        param_groups=[copy.deepcopy({k: v for k, v in g.items() if k != "params"}) for g in groups],
-        defaults=scheduler.optimizer.defaults,
-        step=SimpleNamespace(_wrapped_by_lr_sched=True),  # no warning that no update happens between
-        _opt_called=True,
-    )
-    player = copy.deepcopy(scheduler, {id(scheduler.optimizer): stage})
     peaks = [max(float(g["lr"]), float(g.get("highest_lr", 0.0))) for g in groups]
-    for _ in range(steps - 1):
-        player.step()
-        peaks = [max(peak, float(g["lr"])) for peak, g in zip(peaks, stage.param_groups, strict=True)]
+    with _rehearsal(scheduler):
+        for _ in range(steps - 1):
+            scheduler.step()
+            peaks = [max(peak, float(g["lr"])) for peak, g in zip(peaks, groups, strict=True)]
     for group, peak in zip(groups, peaks, strict=True):
         group["peak_lr"] = peak
     return peaks
+
+
+@contextmanager
+def _rehearsal(scheduler: LRScheduler) -> Iterator[None]:
+    """Steps of the scheduler in this context leave no trace in it, in its members, or in the groups."""
+    groups = scheduler.optimizer.param_groups
+    kept = [dict(group) for group in groups]
+    tensors = [(v, v.detach().clone()) for group in groups for v in group.values() if isinstance(v, Tensor)]
+    parts = [(part, {k: _shallow(v) for k, v in vars(part).items()}) for part in _moving_parts(scheduler)]
+    try:
+        with warnings.catch_warnings():  # no update happens between these steps, as torch would warn
+            warnings.filterwarnings("ignore", r".*optimizer\.step\(\)", UserWarning)
+            yield
+    finally:
+        for part, attributes in parts:
+            vars(part).clear()
+            vars(part).update(attributes)
+        for group, values in zip(groups, kept, strict=True):
+            group.clear()
+            group.update(values)
+        with torch.no_grad():
+            for tensor, value in tensors:
+                tensor.copy_(value)
+
+
+def _moving_parts(scheduler: Any) -> Iterator[Any]:
+    """The scheduler, its members, and callable objects whose attributes torch counts as its state (LambdaLR)."""
+    yield scheduler
+    for function in getattr(scheduler, "lr_lambdas", ()):
+        if hasattr(function, "__dict__") and not isinstance(function, FunctionType | MethodType):
+            yield function
+    for member in getattr(scheduler, "_schedulers", ()):
+        yield from _moving_parts(member)
+
+
+def _shallow(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, list | dict) else value
 
 
 def _check_decay_modes(optimizer: torch.optim.Optimizer) -> None:

@@ -2,12 +2,12 @@
 
 Half-precision parameters and states are decoded to float32, updated there, and rounded once on the way back;
 torch.optim rounds after every operation. Float32 and float64 are computed as they are, with no multiply-add
-contracted, so on a CPU the bits equal those of `adamantine.reference` (`arctan2` aside).
+contracted, so on a CPU the bits equal those of `adamantine.reference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,28 +15,33 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule, apply, bind
-from adamantine.torch.engines import ieee, tensor_list
+from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
-from adamantine.torch.engines.tensor_list import TensorList
 
-#: On a CPU, tensors up to SMALL elements are updated as lists of LIST elements, longer ones in pieces of
-#: PIECE, so that a rule's temporaries stay in the cache. Chosen by measurement; no result depends on them.
+#: Elements per call: a rule makes a dozen temporaries of this size. On a CPU they are to fit in the cache and
+#: to feed every thread (torch gives each 32768 elements or more); elsewhere they must not exhaust memory.
+ROOM_PER_THREAD = 65_536
+ROOM_ELSEWHERE = 2**24
+
+#: Tensors up to this size are joined, since a call on them costs more than its arithmetic. No result depends
+#: on these numbers; they were chosen by measurement on a CPU, and by reasoning elsewhere.
 SMALL = 8192
-LIST = 131_072
-PIECE = 131_072
+SMALL_ELSEWHERE = 2**20
+
+Row = tuple[Tensor, ...]  # θ, g and the slots of one parameter, complex ones seen as real
 
 
 def _maximum(x: Tensor, y: Tensor | float) -> Tensor:
     return torch.maximum(x, y) if isinstance(y, Tensor) else torch.clamp_min(x, y)
 
 
-#: What rule texts may call, for tensors.
+#: What rule texts may call.
 NAMES: dict[str, Callable[..., Tensor]] = {
     "absolute": torch.absolute,
-    "arctan2": torch.arctan2,
+    "arctan2": exact.arctan2,
     "maximum": _maximum,
     "sign": torch.sign,
-    "sqrt": ieee.sqrt,
+    "sqrt": exact.sqrt,
     "where": torch.where,
 }
 
@@ -56,14 +61,15 @@ GENERIC = GenericEngine()
 
 
 @cache
-def _advance_with(rule: Rule, lists: bool, cautious: bool) -> Callable[..., tuple[Any, list[Any]]]:
-    """θ, g, slots → new θ, new slots: the whole step of one rule, for tensors or lists of them."""
-    names = tensor_list.NAMES if lists else NAMES
-    direction = bind(rule.direction, **names)
-    step = bind(apply.cautious_step if cautious else apply.step, **names)
+def _advance_with(rule: Rule, cautious: bool) -> Callable[..., tuple[Tensor, list[Tensor]]]:
+    """θ, g, slots → new θ, new slots: the whole step of one rule."""
+    direction = bind(rule.direction, **NAMES)
+    step = bind(apply.cautious_step if cautious else apply.step, **NAMES)
     scale, penalize = bind(apply.scale), bind(apply.penalize)
 
-    def advance(theta: Any, g: Any, slots: Sequence[Any], update: Update) -> tuple[Any, list[Any]]:
+    def advance(
+        theta: Tensor, g: Tensor, slots: Iterable[Tensor], update: Update
+    ) -> tuple[Tensor, list[Tensor]]:
         if update.grad_scale != 1.0:
             g = scale(g, update.grad_scale)
         couple = update.decay.couple
@@ -76,33 +82,45 @@ def _advance_with(rule: Rule, lists: bool, cautious: bool) -> Callable[..., tupl
 
 
 def _run(update: Update) -> None:
-    rule, keys = update.rule, list(update.rule.slots.values())
-    lists: dict[Any, list[tuple[Tensor, ...]]] = {}
-    advance = _advance_with(rule, False, update.decay.cautious)
+    keys = list(update.rule.slots.values())
+    joined: dict[Any, list[Row]] = {}
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         if theta.numel() == 0:
             continue
         if g.is_sparse:
             _run_sparse(theta, g, [state[key] for key in keys], update)
             continue
-        row = tuple(map(_real, (theta, g, *(state[key] for key in keys))))
-        if _joins_list(row, update.foreach):
-            lists.setdefault((row[0].device, *(tensor.dtype for tensor in row)), []).append(row)
-            continue
-        for piece in _pieces(row, rule):
-            theta_piece, g_piece, *slots = map(_decode, piece)
-            _encode(piece, advance(theta_piece, g_piece, slots, update))
-    for rows in lists.values():
-        for chunk in _chunks(rows):
-            _run_list(chunk, update)
+        row: Row = tuple(map(_real, (theta, g, *(state[key] for key in keys))))
+        if update.rule.elementwise and _is_plain(row) and _joins(theta, update.foreach):
+            joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append(row)
+        else:
+            _run_row(row, update)
+    for rows in joined.values():
+        for lot in _lots(rows):
+            if len(lot) == 1:
+                _run_row(lot[0], update)
+            else:
+                _run_joined(lot, update)
 
 
-def _run_list(rows: Sequence[tuple[Tensor, ...]], update: Update) -> None:
+def _run_row(row: Row, update: Update) -> None:
+    advance = _advance_with(update.rule, update.decay.cautious)
+    for piece in _pieces(row) if update.rule.elementwise and _is_plain(row) else [row]:
+        theta, g, *slots = map(_decode, piece)
+        new_theta, new_slots = advance(theta, g, slots, update)
+        for tensor, new in zip((piece[0], *piece[2:]), (new_theta, *new_slots), strict=True):
+            tensor.copy_(new)
+
+
+def _run_joined(rows: Sequence[Row], update: Update) -> None:
+    """Many small tensors laid end to end: one call per line of the rule for all of them."""
     columns = list(zip(*rows, strict=True))
-    theta, g, *slots = (TensorList([_decode(tensor) for tensor in column]) for column in columns)
-    new_theta, new_slots = _advance_with(update.rule, True, update.decay.cautious)(theta, g, slots, update)
+    theta, g, *slots = (torch.cat([_decode(x).reshape(-1) for x in column]) for column in columns)
+    new_theta, new_slots = _advance_with(update.rule, update.decay.cautious)(theta, g, slots, update)
+    sizes = [x.numel() for x in columns[0]]
     for column, new in zip((columns[0], *columns[2:]), (new_theta, *new_slots), strict=True):
-        torch._foreach_copy_(column, new.tensors)
+        parts = torch.split(new, sizes)
+        torch._foreach_copy_(column, [part.view(x.shape) for part, x in zip(parts, column, strict=True)])
 
 
 def _run_sparse(theta: Tensor, g: Tensor, slots: list[Tensor], update: Update) -> None:
@@ -110,8 +128,8 @@ def _run_sparse(theta: Tensor, g: Tensor, slots: list[Tensor], update: Update) -
     g = g.coalesce()
     rows = tuple(g.indices())
     piece = (theta[rows], g.values(), *(slot[rows] for slot in slots))
-    advance = _advance_with(update.rule, False, update.decay.cautious)
     theta_rows, g_rows, *slot_rows = map(_decode, map(_real, piece))
+    advance = _advance_with(update.rule, update.decay.cautious)
     new_theta, new_slots = advance(theta_rows, g_rows, slot_rows, update)
     if update.decay.shrink != 1.0:
         _real(theta).mul_(update.decay.shrink)
@@ -121,7 +139,7 @@ def _run_sparse(theta: Tensor, g: Tensor, slots: list[Tensor], update: Update) -
 
 def _run_differentiable(update: Update) -> None:
     """θ is written in place so that the caller's tensor carries the graph; the slots become new tensors."""
-    advance = _advance_with(update.rule, False, update.decay.cautious)
+    advance = _advance_with(update.rule, update.decay.cautious)
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         keys = update.rule.slots.values()
         slots = [_decode(_real(state[key])) for key in keys]
@@ -133,40 +151,42 @@ def _run_differentiable(update: Update) -> None:
         _real(theta).copy_(new_theta)
 
 
-def _joins_list(row: tuple[Tensor, ...], foreach: bool | None) -> bool:
+def _room(device: torch.device) -> int:
+    return ROOM_PER_THREAD * torch.get_num_threads() if device.type == "cpu" else ROOM_ELSEWHERE
+
+
+def _joins(theta: Tensor, foreach: bool | None) -> bool:
     if foreach is not None:
         return foreach
-    return row[0].device.type != "cpu" or row[0].numel() <= SMALL
+    return theta.numel() <= (SMALL if theta.device.type == "cpu" else SMALL_ELSEWHERE)
 
 
-def _chunks(rows: list[tuple[Tensor, ...]]) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Lists whose temporaries fit in the cache; on an accelerator, the whole list at once."""
-    chunk: list[tuple[Tensor, ...]] = []
+def _is_plain(row: Row) -> bool:
+    """Whether the tensors may be cut and joined: a subclass (DTensor) need not lay its elements out so."""
+    return all(type(tensor) in {Tensor, torch.nn.Parameter} for tensor in row)
+
+
+def _lots(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows, as many together as there is room for."""
+    room = _room(rows[0][0].device)
+    lot: list[Row] = []
     total = 0
     for row in rows:
-        if chunk and row[0].device.type == "cpu" and total + row[0].numel() > LIST:
-            yield chunk
-            chunk, total = [], 0
-        chunk.append(row)
+        if lot and total + row[0].numel() > room:
+            yield lot
+            lot, total = [], 0
+        lot.append(row)
         total += row[0].numel()
-    if chunk:
-        yield chunk
+    yield lot
 
 
-def _pieces(row: tuple[Tensor, ...], rule: Rule) -> Iterator[tuple[Tensor, ...]]:
-    theta = row[0]
-    cut = rule.elementwise and theta.device.type == "cpu" and theta.numel() > PIECE
-    if cut and all(tensor.is_contiguous() for tensor in row):
-        yield from zip(*(torch.split(tensor.view(-1), PIECE) for tensor in row), strict=True)
+def _pieces(row: Row) -> Iterator[Row]:
+    """The row, cut into as much as there is room for, where it lies in one piece."""
+    room = _room(row[0].device)
+    if row[0].numel() > room and all(tensor.is_contiguous() for tensor in row):
+        yield from zip(*(torch.split(tensor.view(-1), room) for tensor in row), strict=True)
     else:
         yield row
-
-
-def _encode(old: tuple[Tensor, ...], new: tuple[Tensor, Sequence[Tensor]]) -> None:
-    """Write θ and the slots back in place, rounding to their dtype; ``old`` is (θ, g, *slots)."""
-    theta, slots = new
-    for tensor, value in zip((old[0], *old[2:]), (theta, *slots), strict=True):
-        tensor.copy_(value)
 
 
 def _real(tensor: Tensor) -> Tensor:
