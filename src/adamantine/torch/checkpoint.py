@@ -37,10 +37,8 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
         )
     matched = _match(optimizer.param_groups, state_dict["param_groups"])
     groups = []
-    for number, (live, saved, _) in enumerate(matched):
-        groups.append(
-            _merge(optimizer, number, live, saved, decay)
-        )  # not a comprehension: a warning counts frames
+    for number, (live, saved, _) in enumerate(matched):  # a loop, since its warning counts frames
+        groups.append(_merge(optimizer, number, live, saved, decay))
     owners = {
         saved_id: (param, name, group)
         for (live, _, ids), group in zip(matched, groups, strict=True)
