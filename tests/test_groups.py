@@ -144,7 +144,7 @@ def test_class_names_tell_norms_from_layers_with_norm_in_the_name(
 )
 def test_norm_names_count_as_whole_components(name: str) -> None:
     found = answers(decide(Bag(**{name: Bag(weight=table_of((3, 4)))})))
-    assert found[f"{name}.weight"] == (False, f"normalization by name ({name.lower()})")
+    assert found[f"{name}.weight"] == (False, f"normalization by name ({name})")
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,10 @@ def test_vectors_scalars_and_broadcast_shapes() -> None:
         shift=table_of((1, 7, 1, 1)),
         layer_scale=table_of((3, 7)),
         gamma_1=table_of((3, 7)),
+        scale=table_of((3, 7)),
+        LayerScale=table_of((3, 7)),
+        upscale=table_of((3, 7)),
+        A_log=table_of((3, 7)),
         latents=table_of((5, 7)),
         head=nn.Linear(7, 1, bias=False),  # (1, 7) as the broadcast vector, but a matrix
         depthwise=nn.Conv2d(7, 7, 1, groups=7, bias=False),  # (7, 1, 1, 1)
@@ -189,6 +193,10 @@ def test_vectors_scalars_and_broadcast_shapes() -> None:
         "shift": (False, "vector in broadcast shape"),
         "layer_scale": (False, "scale by name (layer_scale)"),
         "gamma_1": (False, "scale by name (gamma_1)"),
+        "scale": (False, "scale by name (scale)"),
+        "LayerScale": (False, "scale by name (LayerScale)"),
+        "upscale": (True, "upscale of Bag (2-D)"),
+        "A_log": (True, "A_log of Bag (2-D)"),
         "latents": (True, "latents of Bag (2-D)"),
         "head.weight": (True, "weight of Linear (2-D)"),
         "depthwise.weight": (True, "weight of Conv2d (4-D)"),
@@ -212,7 +220,7 @@ def test_further_parameters_of_a_linear_are_judged_by_shape() -> None:
     assert found["norm.weight"] == (True, "weight of LoraLinear (2-D)")
     assert found["norm.magnitude"] == (False, "vector in broadcast shape")
     assert found["norm.down"] == (True, "down of LoraLinear (2-D)")
-    assert found["attn.logit_scale"] == (False, "vector in broadcast shape")
+    assert found["attn.logit_scale"] == (False, "scale by name (logit_scale)")
 
 
 def test_recurrent_nets() -> None:
@@ -435,6 +443,9 @@ def test_patterns_win_over_every_rule() -> None:
         ({"no_decay": "*.bias"}, TypeError, "sequence of patterns"),
         ({"embeddings": True}, ValueError, "Invalid embeddings: True"),
         ({"lr": -1.0}, ValueError, "Invalid lr: -1.0"),
+        ({"lr": "a"}, ValueError, "Invalid lr: 'a'; it must be a number, finite and >= 0"),
+        ({"weight_decay": None}, ValueError, "Invalid weight_decay: None"),
+        ({"layer_decay": "a"}, ValueError, "Invalid layer_decay: 'a'"),
         ({"weight_decay": float("nan")}, ValueError, "Invalid weight_decay: nan"),
         ({"layer_decay": 1.5}, ValueError, "Invalid layer_decay: 1.5"),
         ({"depth": {"*": 0}}, ValueError, "without layer_decay"),
@@ -454,6 +465,14 @@ def test_parameters_flattened_by_fsdp1_are_refused() -> None:
     wrapped = Bag(_fsdp_wrapped_module=nn.Linear(3, 3))
     with pytest.raises(ValueError, match="fully_shard"):
         param_groups(wrapped, lr=1e-3, weight_decay=0.1)
+
+
+def test_lazy_modules_are_asked_for_a_forward_pass() -> None:
+    model = nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"0\.weight belongs to a lazy module.*one forward pass"):
+        param_groups(model, lr=1e-3, weight_decay=0.1)
+    model(torch.zeros(1, 3))
+    assert decide(model)["0.weight"].shape == (4, 3)
 
 
 def depths(model: nn.Module, **options) -> dict[str, int]:

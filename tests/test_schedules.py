@@ -7,15 +7,17 @@ import io
 import math
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler as torch_schedulers
+from torch.optim.swa_utils import SWALR
 
 import adamantine.torch as ours
 from adamantine.rules.decay import normalized
@@ -160,6 +162,23 @@ def test_steps_count_from_0(schedule: Schedule, step: float) -> None:
         schedule(step)
 
 
+@pytest.mark.parametrize("t_mult", [1, 2])
+def test_restarts_have_no_value_at_infinity(t_mult: int) -> None:
+    plan = CosineRestarts(3, t_mult)
+    for ask in (plan, plan.run_length):
+        with pytest.raises(ValueError, match="Invalid step: inf"):
+            ask(math.inf)
+    assert Warmup(2, Cosine(3, end=0.5))(math.inf) == 0.5
+
+
+def test_numbers_of_numpy_print_and_compare_as_pythons() -> None:
+    """The plan in a checkpoint is text: NumPy's counts, or ``end=0``, must not look like another plan."""
+    given, plain = Warmup(np.int64(2), Cosine(np.int32(9), np.float64(0.0))), Warmup(2, Cosine(9))
+    assert given == plain
+    assert repr(given) == repr(plain) == repr(Warmup(2, Cosine(9, end=0)))
+    assert CosineRestarts(np.int64(3), np.int64(2)).run_length(4) == 6
+
+
 @pytest.mark.parametrize(
     ("build", "error", "text"),
     [
@@ -273,10 +292,30 @@ def test_inside_torchs_sequential_and_chained_schedulers() -> None:
     assert lrs(optimizer, chain, 6) == [0.5, 0.5, 1.0, 0.75, 0.5, 0.25]
 
 
-def resumed(make: Callable[[], tuple[Any, Any]], order: str) -> list[Any]:
-    """Seven steps, then everything through a file into fresh objects, then seven more."""
+def in_turn(first: Any, second: Any) -> Any:
+    return torch_schedulers.SequentialLR(first.optimizer, [first, second], milestones=[4])
+
+
+RESUMED: dict[str, Callable[[Any], Any]] = {
+    "plain": lambda o: Scheduler(o, Warmup(3, Cosine(20))),
+    "restarts": lambda o: WarmRestarts(o, 2, 2, normalized_decay=0.025, warmup=1),
+    "ours, then ours": lambda o: in_turn(Scheduler(o, Constant(0.5)), Scheduler(o, Linear(40))),
+    "ours, then torch's": lambda o: in_turn(
+        Scheduler(o, Linear(40)), torch_schedulers.ExponentialLR(o, gamma=0.9)
+    ),
+    "LinearLR, then restarts": lambda o: in_turn(
+        torch_schedulers.LinearLR(o, 0.1, total_iters=4), WarmRestarts(o, 2, 2, normalized_decay=0.025)
+    ),
+    "ours times torch's": lambda o: torch_schedulers.ChainedScheduler(
+        [Scheduler(o, Linear(40)), torch_schedulers.ExponentialLR(o, gamma=0.9)]
+    ),
+}
+
+
+def resumed(make: Callable[[], tuple[Any, Any]], order: str, steps: int) -> list[Any]:
+    """Some steps, then everything through a file into fresh objects, then seven more."""
     optimizer, scheduler = make()
-    lrs(optimizer, scheduler, 7)
+    lrs(optimizer, scheduler, steps)
     buffer = io.BytesIO()
     torch.save({"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}, buffer)
     buffer.seek(0)
@@ -298,18 +337,19 @@ def follow(optimizer: Any, scheduler: Any, steps: int) -> list[Any]:
 
 @pytest.mark.parametrize("order", ["optimizer scheduler", "scheduler optimizer"])
 @pytest.mark.parametrize("cls", [torch.optim.AdamW, ours.AdamW])
-@pytest.mark.parametrize("kind", ["plain", "restarts"])
-def test_resumes_exactly_whatever_is_loaded_first(kind: str, cls: Any, order: str) -> None:
+@pytest.mark.parametrize("steps", [2, 7])
+@pytest.mark.parametrize("kind", RESUMED)
+def test_resumes_exactly_whatever_is_loaded_first(kind: str, steps: int, cls: Any, order: str) -> None:
+    """After 2 steps the second member of a SequentialLR is still to come, after 7 the first is over."""
+
     def make() -> tuple[Any, Any]:
         a, b = weights(2)
         optimizer = cls([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.01}], weight_decay=0.1)
-        if kind == "plain":
-            return optimizer, Scheduler(optimizer, Warmup(3, Cosine(20)))
-        return optimizer, WarmRestarts(optimizer, 2, 2, normalized_decay=0.025, warmup=1)
+        return optimizer, RESUMED[kind](optimizer)
 
     optimizer, scheduler = make()
-    lrs(optimizer, scheduler, 7)
-    assert resumed(make, order) == follow(optimizer, scheduler, 7)
+    lrs(optimizer, scheduler, steps)
+    assert resumed(make, order, steps) == follow(optimizer, scheduler, 7)
 
 
 def test_the_scheduler_alone_restores_lr_and_decay() -> None:
@@ -331,7 +371,11 @@ def test_tensors_in_groups_are_written_in_place() -> None:
     lr, decay = torch.tensor(0.5), torch.tensor(0.1)
     optimizer = torch.optim.AdamW(weights(), lr=lr, weight_decay=decay)
     scheduler = WarmRestarts(optimizer, 4, normalized_decay=0.025)
-    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 2})
+    lrs(optimizer, scheduler, 2)
+    saved = copy.deepcopy(scheduler.state_dict())
+    lr.fill_(7.0)
+    decay.fill_(7.0)
+    scheduler.load_state_dict(saved)
     group = optimizer.param_groups[0]
     assert group["lr"] is lr
     assert group["weight_decay"] is decay
@@ -429,6 +473,31 @@ def test_restarts_refuse_l2_and_nothing_to_decay(build: Callable[[], Any], text:
         WarmRestarts(build(), 10, normalized_decay=0.025)
 
 
+def test_restarts_name_the_group_whose_lr_is_0() -> None:
+    a, b = weights(2)
+    groups = [{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.0}]
+    with pytest.raises(ValueError, match=r"group 1 decays but its highest lr is 0.*weight_decay=0"):
+        WarmRestarts(ours.AdamW(groups, weight_decay=0.1), 10, normalized_decay=0.025)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"t_0": 1, "normalized_decay": 3.0}, "normalized_decay: 3.0.*t_0=1 .*fraction 3 .*lengthen t_0"),
+        ({"t_0": 9, "normalized_decay": 3.0}, "fraction 1 of a weight"),
+        ({"t_0": 9, "normalized_decay": -1.0}, "Invalid normalized_decay: -1.0"),
+        ({"t_0": 9, "normalized_decay": 1.0, "updates_per_step": 0}, "Invalid updates_per_step: 0"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["independent", "decoupled"])
+def test_restarts_refuse_a_decay_that_removes_whole_weights(
+    mode: str, options: dict[str, Any], text: str
+) -> None:
+    optimizer = ours.AdamW(weights(), lr=1e-3, weight_decay=0.1, decay=mode)
+    with pytest.raises(ValueError, match=text):
+        WarmRestarts(optimizer, **options)
+
+
 # Peak lr
 
 
@@ -462,6 +531,8 @@ PLANNED: dict[str, tuple[Callable[[Any], Any], float]] = {
     "CosineAnnealingWarmRestarts": (lambda o: torch_schedulers.CosineAnnealingWarmRestarts(o, 4), 1e-3),
     "StepLR": (lambda o: torch_schedulers.StepLR(o, 3), 1e-3),
     "PolynomialLR": (lambda o: torch_schedulers.PolynomialLR(o, 12), 1e-3),
+    "SWALR upwards": (lambda o: SWALR(o, swa_lr=1e-2, anneal_epochs=4), 1e-2),
+    "SWALR downwards": (lambda o: SWALR(o, swa_lr=1e-4, anneal_epochs=4), 1e-3),
     "ours": (lambda o: Scheduler(o, Warmup(6, Cosine(14))), 1e-3),
 }
 HIDDEN: dict[str, tuple[Callable[[Any], Any], float]] = {
@@ -527,6 +598,64 @@ def test_playing_forward_from_the_middle_remembers_what_was_reached() -> None:
     scheduler = torch_schedulers.CyclicLR(optimizer, base_lr=1e-5, max_lr=0.02, step_size_up=4, gamma=0.5)
     lrs(optimizer, scheduler, 6)
     assert record_peak_lr(scheduler, steps=1) == pytest.approx([0.02])
+
+
+class Trainer:
+    """What a LambdaLR may hang on to: neither to be copied nor, for the generator, able to be."""
+
+    def __init__(self) -> None:
+        self.batches: Iterator[int] = (batch for batch in range(3))
+
+    def __deepcopy__(self, memo: object) -> Trainer:
+        raise AssertionError("a trainer holds the model and the data; it must not be copied")
+
+    def rise(self, step: int) -> float:
+        return float(step + 1)
+
+
+class Counting:
+    """A callable object: torch counts its attributes as the scheduler's state."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, step: int) -> float:
+        self.calls += 1
+        return 1.0 + step
+
+
+def test_playing_forward_copies_no_trainer_and_restores_callable_objects() -> None:
+    optimizer, counting = tracked(), Counting()
+    assert record_peak_lr(torch_schedulers.LambdaLR(optimizer, Trainer().rise), steps=5) == [5e-3]
+    scheduler = torch_schedulers.LambdaLR(tracked(), counting)
+    assert record_peak_lr(scheduler, steps=5) == [5e-3]
+    assert counting.calls == 1
+
+
+def test_playing_forward_puts_all_back_after_an_error() -> None:
+    """OneCycleLR raises past its last step. Tensors keep their identity."""
+    lr = torch.tensor(0.5)
+    optimizer = tracked(lr=lr)
+    scheduler = torch_schedulers.OneCycleLR(optimizer, max_lr=0.02, total_steps=20)
+    before, saved = dict(optimizer.param_groups[0]), copy.deepcopy(scheduler.state_dict())
+    value = lr.item()
+    with pytest.raises(ValueError, match="total"):
+        record_peak_lr(scheduler, steps=99)
+    assert optimizer.param_groups[0] == before
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert lr.item() == value
+    assert repr(scheduler.state_dict()) == repr(saved)
+
+
+def test_stating_the_peak_begins_a_new_phase() -> None:
+    optimizer = tracked()
+    lrs(optimizer, torch_schedulers.OneCycleLR(optimizer, max_lr=1.0, total_steps=5), 4)
+    group = optimizer.param_groups[0]
+    group["lr"] = group["initial_lr"] = 1e-3
+    assert peak_lr(group) == 1.0
+    group["highest_lr"] = 0.0
+    assert record_peak_lr(torch_schedulers.CosineAnnealingLR(optimizer, 10), steps=10) == [1e-3]
+    assert peak_lr(group) == 1e-3
 
 
 def test_playing_forward_has_limits() -> None:

@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 Shape = Literal["linear", "cosine", "sqrt"]
@@ -52,7 +53,7 @@ class Constant(Schedule):
     value: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_fraction("value", self.value)
+        _set_fraction(self, "value")
 
     def _multiplier(self, step: float) -> float:
         return self.value
@@ -70,8 +71,8 @@ class Linear(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("steps", self.steps, least=1)
-        _check_fraction("end", self.end)
+        _set_count(self, "steps", least=1)
+        _set_fraction(self, "end")
 
     def _multiplier(self, step: float) -> float:
         return _fall("linear", step / self.steps, self.end)
@@ -89,8 +90,8 @@ class Cosine(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("steps", self.steps, least=1)
-        _check_fraction("end", self.end)
+        _set_count(self, "steps", least=1)
+        _set_fraction(self, "end")
 
     def _multiplier(self, step: float) -> float:
         return _fall("cosine", step / self.steps, self.end)
@@ -117,9 +118,9 @@ class CosineRestarts(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("t_0", self.t_0, least=1)
-        _check_count("t_mult", self.t_mult, least=1)
-        _check_fraction("end", self.end)
+        _set_count(self, "t_0", least=1)
+        _set_count(self, "t_mult", least=1)
+        _set_fraction(self, "end")
 
     def _multiplier(self, step: float) -> float:
         start, length = self._run(step)
@@ -131,6 +132,8 @@ class CosineRestarts(Schedule):
 
     def _run(self, step: float) -> tuple[int, int]:
         """Start and length of the run that contains ``step``. Whole numbers, so no restart is ever missed."""
+        if not 0 <= step < math.inf:
+            raise ValueError(f"Invalid step: {step}; steps count from 0, and no run of restarts is the last")
         if self.t_mult == 1:
             return int(step // self.t_0) * self.t_0, self.t_0
         start, length = 0, self.t_0
@@ -159,11 +162,11 @@ class Warmup(Schedule):
     start: float | None = None
 
     def __post_init__(self) -> None:
-        _check_count("steps", self.steps, least=0)
+        _set_count(self, "steps", least=0)
         if not isinstance(self.then, Schedule):
             raise TypeError(f"Invalid then: {self.then!r}; it must be a schedule, such as Constant()")
         if self.start is not None:
-            _check_fraction("start", self.start)
+            _set_fraction(self, "start")
 
     def _multiplier(self, step: float) -> float:
         if step >= self.steps:
@@ -196,10 +199,10 @@ class WarmupStableDecay(Schedule):
 
     def __post_init__(self) -> None:
         for name in ("warmup", "stable", "decay"):
-            _check_count(name, getattr(self, name), least=0)
+            _set_count(self, name, least=0)
         if self.shape not in get_args(Shape):
             raise ValueError(f"Invalid shape: {self.shape!r}; choose one of {', '.join(get_args(Shape))}")
-        _check_fraction("end", self.end)
+        _set_fraction(self, "end")
 
     def _multiplier(self, step: float) -> float:
         if step < self.warmup:
@@ -219,13 +222,18 @@ def peak_lr(group: Mapping[str, Any]) -> float:
     1. ``peak_lr``, if stated (not None). A statement is final.
     2. The plan: ``max_lr`` (OneCycleLR writes it), else ``initial_lr`` (the lr that nearly every other torch
        scheduler multiplies by at most 1), else ``constructed_lr`` (no scheduler yet, or lr set by hand).
-    3. Never less than ``highest_lr``, the highest lr of any step so far, nor than the present ``lr``.
+    3. Never less than ``highest_lr`` (the highest lr of any step so far), the present ``lr``, or ``swa_lr``
+       (SWALR writes it: the lr that it anneals to).
 
     Three kinds of scheduler keep their peak to themselves, so that no rule on the group alone can know it
     before it is reached: CyclicLR (``max_lrs`` on the scheduler); LambdaLR, MultiplicativeLR and user classes
     with multipliers above 1 (a tiny base lr), or far below (lr=1.0 and the whole schedule in the lambda); and
     cosine schedulers whose ``eta_min`` lies above the lr. State the peak for these:
     `adamantine.torch.schedulers.record_peak_lr` plays the scheduler forward and writes ``peak_lr``.
+
+    The keys outlive their scheduler: after a OneCycleLR up to 1.0, fine-tuning at 1e-3 with the same optimizer
+    still has the peak 1.0. The reset is to state the new ``peak_lr`` in the group; `record_peak_lr` does it
+    too once ``highest_lr`` in the group, which it respects, has been set to 0.
 
     Args:
         group: a parameter group; values may be tensors of one element.
@@ -242,7 +250,7 @@ def peak_lr(group: Mapping[str, Any]) -> float:
     """
     if group.get("peak_lr") is not None:
         return float(group["peak_lr"])
-    seen = [float(group[key]) for key in ("lr", "highest_lr") if key in group]
+    seen = [float(group[key]) for key in ("lr", "highest_lr", "swa_lr") if key in group]
     for key in ("max_lr", "initial_lr", "constructed_lr"):
         if key in group:
             return max(float(group[key]), *seen)
@@ -271,13 +279,19 @@ def _fall(shape: Shape, progress: float, end: float) -> float:
     return end + (1.0 - end) * rest
 
 
-def _check_count(name: str, value: int, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+def _set_count(schedule: Schedule, name: str, *, least: int) -> None:
+    """Check a number of steps and keep it as an int, so that NumPy's numbers print as others do."""
+    value = getattr(schedule, name)
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"Invalid {name}: {value!r}; it must be a whole number of steps")
     if value < least:
         raise ValueError(f"Invalid {name}: {value}; it must be at least {least}")
+    object.__setattr__(schedule, name, int(value))
 
 
-def _check_fraction(name: str, value: float) -> None:
+def _set_fraction(schedule: Schedule, name: str) -> None:
+    """Check a share of the peak and keep it as a float."""
+    value = getattr(schedule, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"Invalid {name}: {value}; it is a share of the peak lr and must be in [0, 1]")
+    object.__setattr__(schedule, name, float(value))

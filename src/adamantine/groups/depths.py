@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from numbers import Integral
 from typing import Any
 
 Depth = Callable[[str], int] | Mapping[str, int]
@@ -56,9 +57,9 @@ def stated_depths(depth: Depth, names: Sequence[str]) -> dict[str, int]:
             value = next((d for pattern, d in depth.items() if fnmatchcase(name, pattern)), None)
         else:
             value = depth(name)
-        if not isinstance(value, int) or value < 0:
+        if not isinstance(value, Integral) or value < 0:
             raise ValueError(f"depth gives {value!r} for {name}; every parameter needs a whole number >= 0")
-        found[name] = value
+        found[name] = int(value)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, get_args
@@ -113,7 +113,8 @@ def param_groups(
 
     Raises:
         ValueError: a pattern that matches nothing; a parameter matched by both kinds; a number out of range;
-            nothing to train; no layers to read the depth from; parameters already flattened by FSDP1.
+            nothing to train; no layers to read the depth from; parameters already flattened by FSDP1, or
+            not yet initialized (lazy modules).
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 2))
@@ -197,18 +198,30 @@ def _layer_lrs(
 
 def _check_numbers(lr: float, weight_decay: float, embeddings: str, layer_decay: float | None) -> None:
     for option, value in {"lr": lr, "weight_decay": weight_decay}.items():
-        if not 0.0 <= value < math.inf:
-            raise ValueError(f"Invalid {option}: {value}; it must be finite and >= 0")
+        if not _within(value, lambda x: 0.0 <= x < math.inf):
+            raise ValueError(f"Invalid {option}: {value!r}; it must be a number, finite and >= 0")
     if embeddings not in get_args(Embeddings):
         raise ValueError(f"Invalid embeddings: {embeddings!r}; choose 'decay' or 'no_decay'")
-    if layer_decay is not None and not 0.0 < layer_decay <= 1.0:
-        raise ValueError(f"Invalid layer_decay: {layer_decay}; it must be in (0, 1]")
+    if layer_decay is not None and not _within(layer_decay, lambda x: 0.0 < x <= 1.0):
+        raise ValueError(f"Invalid layer_decay: {layer_decay!r}; it must be a number in (0, 1]")
+
+
+def _within(value: Any, bounds: Callable[[Any], bool]) -> bool:
+    """Whether the value is a number and within the bounds."""
+    try:
+        return bool(bounds(value))
+    except TypeError:
+        return False
 
 
 def _check_model(named: Sequence[tuple[str, Any]]) -> None:
     if not any(parameter.requires_grad for _, parameter in named):
         raise ValueError("the model has no parameter with requires_grad=True: nothing to optimize")
-    for name, _ in named:
+    for name, parameter in named:
+        if any(cls.__name__ == "UninitializedTensorMixin" for cls in type(parameter).__mro__):
+            raise ValueError(
+                f"{name} belongs to a lazy module and has no shape yet; run one forward pass before grouping"
+            )
         if not {"_flat_param", "_fsdp_wrapped_module"}.isdisjoint(name.split(".")):
             raise ValueError(
                 f"{name} is flattened by FSDP1, so its shape no longer tells a matrix from a vector; "

@@ -7,6 +7,8 @@ Weight decay is meant for the matrices that multiply features. It is kept from
   of simplifying it;
 - normalization parameters, found by the *type* of the module that holds them (``LayerNorm``,
   ``LlamaRMSNorm``, ``BatchNorm2d``, ... anywhere among its base classes), else by *name*, else by *shape*;
+- gains and scales (``gamma``, ``gain``, ``scale``, LayerScale), by name and of any shape: pulling them to 0
+  switches features off, as it would in a normalization;
 - embedding tables, unless ``embeddings="decay"``: decoupled decay shrinks every row at every step, while the
   row of a rare token hardly ever gets a gradient, so rare tokens are forgotten; and small embeddings make the
   gradients of the first layers large (OLMo 2, arXiv 2501.00656, trains them without decay for stability);
@@ -44,7 +46,7 @@ _NORM = re.compile(
     r"(?:.*_)?(?:(?:layer|group|batch|instance|rms|ada)_?norm|norm|ln|bn|gn|grn)"
     r"(?:_?\d+)?(?:_(?:\d+|[a-z]|weight|scale|gain|pre|post|before|after|in|out|final))?"
 )
-_SCALE = re.compile(r"(?:.*_)?(?:gamma|beta|gain|layer_?scale|ls)(?:_?\d+)?")
+_SCALE = re.compile(r"(?:.*_)?(?:gamma|beta|gain|(?:layer)?scales?|ls)(?:_?\d+)?")
 
 
 class Verdict(NamedTuple):
@@ -152,7 +154,7 @@ def _kind(types: Sequence[str]) -> str:
 
 def _rule(site: _Site, shape: tuple[int, ...], embeddings: Embeddings) -> Verdict:
     """The verdict on a parameter at this site. The first rule that applies gives the reason."""
-    attribute, module, owner = site.attribute.lower(), site.module.lower(), site.types[0]
+    attribute, owner = site.attribute.lower(), site.types[0]
     kind = _kind(site.types)
     layer_weight = kind in {"matrix", "table"} and attribute.startswith("weight")
     is_vector = sum(side > 1 for side in shape) <= 1
@@ -163,21 +165,21 @@ def _rule(site: _Site, shape: tuple[int, ...], embeddings: Embeddings) -> Verdic
     if len(shape) <= 1:
         return Verdict(False, "vector (1-D)" if shape else "scalar")
     if kind == "table" or (not layer_weight and _TABLE.fullmatch(attribute)):
-        what = f"embedding table ({owner if kind == 'table' else attribute})"
+        what = f"embedding table ({owner if kind == 'table' else site.attribute})"
         if embeddings == "no_decay":
             return Verdict(False, what)
         if layer_weight or not is_vector:
             return Verdict(True, f"{what}, embeddings='decay'")
     if not layer_weight:
-        for text in (attribute, "" if kind else module):  # a known layer may be called anything
-            if _NORM.fullmatch(text):
+        for text in (site.attribute, "" if kind else site.module):  # a known layer may be called anything
+            if _NORM.fullmatch(text.lower()):
                 return Verdict(False, f"normalization by name ({text})")
         if _SCALE.fullmatch(attribute):
-            return Verdict(False, f"scale by name ({attribute})")
+            return Verdict(False, f"scale by name ({site.attribute})")
         if is_vector:
             return Verdict(False, "vector in broadcast shape")
     if site.part == "magnitude":
         return Verdict(True, "weight_norm magnitude: it scales the weight, so its decay is the weight's")
     if site.part == "direction":
         return Verdict(True, "weight_norm direction: decays as a weight before a normalization")
-    return Verdict(True, f"{attribute} of {owner} ({len(shape)}-D)")
+    return Verdict(True, f"{site.attribute} of {owner} ({len(shape)}-D)")

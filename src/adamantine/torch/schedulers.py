@@ -89,7 +89,7 @@ class Scheduler(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the saved scheduler was; writes each group's saved lr, whatever is loaded before or after.
+        """Go on where the saved scheduler was; writes each group's saved lr, in any order of loading.
 
         Raises:
             ValueError: saved under another schedule, or for another number of groups.
@@ -219,9 +219,9 @@ class WarmRestarts(Scheduler):
             raise ValueError(f"Invalid normalized_decay: {self.normalized_decay}; it must be finite and >= 0")
         if (decay := self._decay(0)) >= 1.0:
             raise ValueError(
-                f"Invalid normalized_decay: {self.normalized_decay}; over a first run of "
-                f"{self.restarts.t_0 * self.updates_per_step:g} updates it removes the fraction {decay:.3g} of "
-                "a weight per update at peak lr, which must be < 1; lower it or lengthen t_0"
+                f"Invalid normalized_decay: {self.normalized_decay}; in a first run of "
+                f"t_0={self.restarts.t_0} each update at peak lr would remove the fraction {decay:.3g} of a "
+                "weight, which must be < 1; lower it or lengthen t_0"
             )
 
     def _plan(self) -> list[str]:
@@ -296,7 +296,7 @@ def _rehearsal(scheduler: LRScheduler) -> Iterator[None]:
 
 
 def _moving_parts(scheduler: Any) -> Iterator[Any]:
-    """The scheduler, its members, and callable objects whose attributes torch counts as its state (LambdaLR)."""
+    """The scheduler, its members, and LambdaLR's callable objects, whose attributes torch counts as state."""
     yield scheduler
     for function in getattr(scheduler, "lr_lambdas", ()):
         if hasattr(function, "__dict__") and not isinstance(function, FunctionType | MethodType):
