@@ -1,4 +1,4 @@
-"""From a direction to a step: the only place where decay meets θ. Written once here, once in C++.
+"""From a direction to a step: the only place where decay meets θ, for every rule and engine.
 
     g ← grad_scale · g + couple · θ
     u, slots ← direction(g, slots)

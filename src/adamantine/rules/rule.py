@@ -9,6 +9,7 @@ elementwise, in the paper's letters; `apply.py` turns ``u`` into a step, once fo
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -62,8 +63,8 @@ def bind(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
 
     A rule file says ``from numpy import sqrt`` and is NumPy code as it stands. ``bind(direction,
     sqrt=torch.sqrt)`` is that very code object over a new dictionary of globals, so no front can drift from
-    the text. Everything the function looks up must be among ``names``: a forgotten one is a NameError on the
-    first call, never a silent NumPy call on a foreign array.
+    the text. Beside builtins, everything the function looks up must be among ``names``: a forgotten one is a
+    NameError on the first call, never a silent NumPy call on a foreign array.
 
     >>> from math import sqrt
     >>> def length(x, y):
@@ -75,7 +76,7 @@ def bind(function: Callable[..., Any], **names: Any) -> Callable[..., Any]:
         raise TypeError(f"bind needs a plain Python function, got {function!r}")
     return FunctionType(
         function.__code__,
-        {"__builtins__": {}, **names},
+        {"__builtins__": builtins, **names},  # C code called from here may import through them
         function.__name__,
         function.__defaults__,
         function.__closure__,

@@ -1,8 +1,8 @@
 """The functions of which torch's CPU results depend on the CPU, or on where a tensor is cut: by NumPy.
 
 √ is to be rounded correctly (IEEE 754), as + − × ÷ are. torch.sqrt is not: with torch 2.13 on x86-64 one in
-five float32 results is off by an ulp, and which ones depends on the CPU. torch.arctan2 changes with the place of
-an element in the tensor. NumPy's do not, at the same speed: a step has the bits of `adamantine.reference`.
+five float32 results is off by an ulp, and which ones depends on the CPU. torch.arctan2 changes with the place
+of an element in the tensor. NumPy's do not, at the same speed: a step has the bits of `adamantine.reference`.
 """
 
 from __future__ import annotations
