@@ -80,6 +80,12 @@ def test_what_is_not_decided_is_not_claimed() -> None:
     assert any("seeds to decide" in line for line in comparison.advice)
 
 
+def test_what_shows_no_difference_is_called_level() -> None:
+    comparison = analysed(bowl)
+    assert comparison.differences[0].estimate.mean == 0.0
+    assert "level with AdamW" in comparison.answer
+
+
 def test_fresh_seeds_judge_and_choose_nothing() -> None:
     """On the grid's seeds AdamW looks better; on the fresh ones, that is luck, and it is worse."""
 

@@ -166,7 +166,13 @@ def _answer(comparison: Comparison, shown: Scores) -> str:
 
 def _gaps(differences: list[Difference], shown: Scores) -> str:
     """By how much the first is below the others, the nearest ones by name."""
-    parts = [f"{shown.gap(d.estimate)} below {d.b}" for d in differences[:RIVALS]]
+    level = shown.number(0.0)
+    parts = [
+        f"level with {d.b}"
+        if shown.number(abs(d.estimate.mean)) == level
+        else f"{shown.gap(d.estimate)} below {d.b}"
+        for d in differences[:RIVALS]
+    ]
     if rest := len(differences) - RIVALS:
         parts += [f"more below {counted(rest, 'other')}"] if rest > 0 else []
     return " and ".join(parts)

@@ -2,7 +2,7 @@
 
 The text is Python's own reference manual as it ships inside Python (``pydoc_data.topics``, so it differs
 a little between Python versions; the manifest's hash tells), or a UTF-8 file of the user's. It is cut
-into pieces of 4096 characters, which the seed deals out to training, validation and test; each piece
+into pieces of 1024 characters, which the seed deals out to training, validation and test; each piece
 gives windows of 64 characters.
 """
 
