@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,10 +103,13 @@ def test_the_classes_torch_has_not():
     sgd, sgdw = (inspect.signature(cls).parameters for cls in (at.SGD, at.SGDW))
     assert list(sgd) == list(sgdw)
     assert sgdw["decay"].default == "decoupled"
-    assert {cls.__name__: cls(params()).defaults["decay"] for cls in at.OPTIMIZERS.values()} == {
-        **dict.fromkeys(["SGD", "Adagrad", "RMSprop", "Adam", "Adamax", "NAdam", "RAdam"], "l2"),
-        **dict.fromkeys(["SGDW", "AdamW", "Lion", "AdamAtan2"], "decoupled"),
-    }
+
+
+@EVERY_CLASS
+def test_default_modes(cls):
+    """What torch has begins as torch's own, which the parity tests pin down; what torch has not decouples."""
+    known = hasattr(torch.optim, cls.__name__)
+    assert cls(params()).defaults["decay"] == (cls.foreign_decay if known else "decoupled")
 
 
 # --- wrong values -----------------------------------------------------------------------------------------
@@ -181,6 +186,17 @@ def test_checkpoints_of_fused_and_capturable_torch(name):
     ours = at.OPTIMIZERS[name](p)
     ours.load_state_dict(state_dict)
     ours.step()
+
+
+# --- what torch keeps to itself ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", ImportError), ("", pytest.skip.Exception)])
+def test_the_suite_of_torch_is_not_skipped_unseen(monkeypatch, ci, outcome):
+    monkeypatch.setitem(sys.modules, "torch.testing._internal.common_optimizers", None)
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome):
+        runpy.run_path(str(Path(__file__).with_name("test_pytorch_suite.py")))
 
 
 # --- imports ----------------------------------------------------------------------------------------------
