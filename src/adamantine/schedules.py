@@ -231,8 +231,8 @@ def peak_lr(group: Mapping[str, Any]) -> float:
     cosine schedulers whose ``eta_min`` lies above the lr. State the peak for these:
     `adamantine.torch.schedulers.record_peak_lr` plays the scheduler forward and writes ``peak_lr``.
 
-    The keys outlive their scheduler: fine-tuning at 1e-3 with one optimizer, after a OneCycleLR up to 1.0, still
-    has the peak 1.0. The reset is to state the new ``peak_lr`` in the group; `record_peak_lr` does it
+    The keys outlive their scheduler: fine-tuning at 1e-3 after a OneCycleLR up to 1.0 still has the peak
+    1.0. The reset is to state the new ``peak_lr`` in the group; `record_peak_lr` does it
     too once ``highest_lr`` in the group, which it respects, has been set to 0.
 
     Args:
