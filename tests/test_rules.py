@@ -17,7 +17,6 @@ from adamantine.rules.hyper import check
 
 EVERY_RULE = pytest.mark.parametrize("rule", sorted(RULES))
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
-SCALE_INVARIANT = ("adam_atan2", "lion")  # exactly, for powers of two; the others up to ε
 LAMBDA = 0.25
 
 
@@ -219,7 +218,7 @@ def test_scale_invariance(rule, power, mode):
     if rule in {"sgd", "heavy_ball", "nesterov", "radam"}:
         return
     scale = 2.0**power
-    eps = {} if rule in SCALE_INVARIANT else {"eps": 1e-8}
+    eps = {"eps": 1e-8} if "eps" in RULES[rule].hyper else {}
     plain = train(rule, mode=mode, lam=LAMBDA, **eps)
     scaled = train(
         rule, mode=mode, lam=LAMBDA, scale=scale, **{name: value * scale for name, value in eps.items()}
