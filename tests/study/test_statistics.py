@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adamantine.report.model import Estimate
+from adamantine.report.model import Difference, Estimate
 from adamantine.study.statistics import (
     basin,
     choose,
@@ -17,6 +17,7 @@ from adamantine.study.statistics import (
     estimate,
     paired_spread,
     seeds_to_decide,
+    together,
     width,
 )
 
@@ -46,6 +47,8 @@ def test_estimate_of_one_value_has_no_spread() -> None:
         ([1.0, 2.0, 3.0], [1.5, 1.5, 3.5], "not decided"),
         ([1.0, 2.0], [1.0, 2.0], "not decided"),
         ([1.0], [9.0], "not decided"),
+        ([1.0, 2.0], [9.0, 10.1], "not decided"),  # two seeds
+        ([1.0, 2.0, 3.0], [9.0, 10.0, 11.0], "not decided"),  # no spread to hold the difference against
     ],
 )
 def test_verdicts(a: list[float], b: list[float], verdict: str) -> None:
@@ -64,10 +67,39 @@ def test_seeds_to_decide_is_enough_and_no_more() -> None:
     needed = seeds_to_decide(Estimate(0.5, 1.0, -1.0, 2.0, 3))
     assert needed is not None
 
-    def half(n: int) -> float:
-        return float(stats.t.ppf(0.975, n - 1)) / math.sqrt(n)
+    def power(n: int) -> float:
+        """Of the t test for a true difference of half a standard deviation, by the noncentral t."""
+        critical = stats.t.ppf(0.975, n - 1)
+        return float(stats.nct.sf(critical, n - 1, 0.5 * math.sqrt(n)))
 
-    assert half(needed) < 0.5 <= half(needed - 1)
+    assert 0.78 < power(needed) < 0.83
+
+
+def test_verdicts_hold_for_all_pairs_together() -> None:
+    rng = np.random.default_rng(0)
+    found = [difference(f"m{k}", "n", rng.normal(0, 1, 5), rng.normal(0, 1, 5)) for k in range(200)]
+    alone = sum(d.verdict != "not decided" for d in found)
+    assert 3 <= alone <= 20  # one in twenty, though all are equally good
+    assert all(d.verdict == "not decided" for d in together(found))
+    clear = difference("A", "B", [0.0, 0.1, 0.2, 0.15], [9.0, 9.3, 9.1, 9.2])
+    assert [d.verdict for d in together([*found[:10], clear])][-1] == "A is better"
+    assert together([]) == ()
+
+
+def test_together_is_holms_procedure() -> None:
+    """Against the step-down rule worked out by hand: 0.05/3, then 0.05/2, then 0.05."""
+
+    def with_p(p: float) -> Difference:
+        t = float(stats.t.ppf(1 - p / 2, 9))
+        return Difference("A", "B", Estimate(t / math.sqrt(10), 1.0, 0.0, 0.0, 10), "A is better")
+
+    def verdicts(*ps: float) -> list[bool]:
+        return [d.verdict == "A is better" for d in together([with_p(p) for p in ps])]
+
+    assert verdicts(0.04, 0.016, 0.024) == [True, True, True]
+    assert verdicts(0.04, 0.016, 0.026) == [False, True, False]
+    assert verdicts(0.001, 0.017, 0.03) == [True, True, True]
+    assert verdicts(0.017, 0.9, 0.02) == [False, False, False]
 
 
 @pytest.mark.parametrize(

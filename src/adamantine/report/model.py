@@ -69,13 +69,19 @@ class MethodGrid:
 
     @property
     def judged(self) -> dict[int, float]:
-        """Seed → test score at `best`, of the seeds the method is judged by: the fresh ones, where there are
-        any that finished, else those of the grid."""
-        fresh = {s: float(x) for s, x in zip(self.fresh_seeds, self.fresh, strict=True) if np.isfinite(x)}
-        if fresh or self.best is None:
-            return fresh
-        pairs = zip(self.seeds, self.test[self.best], strict=True)
-        return {seed: float(x) for seed, x in pairs if np.isfinite(x)}
+        """Seed → test score at `best`, of the seeds that judge the method: the fresh ones if the run has any,
+        else those of the grid. A seed that diverged there is missing."""
+        if self.best is None:
+            return {}
+        seeds, scores = self.seeds, self.test[self.best]
+        if self.fresh_seeds:
+            seeds, scores = self.fresh_seeds, self.fresh
+        return {seed: float(x) for seed, x in zip(seeds, scores, strict=True) if np.isfinite(x)}
+
+    @property
+    def unjudged(self) -> int:
+        """How many of the seeds that judge it have no score at `best`: diverged, failed or not done."""
+        return len(self.fresh_seeds or self.seeds) - len(self.judged)
 
 
 @dataclass(frozen=True)

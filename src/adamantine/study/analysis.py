@@ -103,7 +103,8 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     )
     if best is None:
         return grid
-    return dataclasses.replace(grid, at_best=statistics.estimate(list(grid.judged.values())))
+    judged = list(grid.judged.values())
+    return dataclasses.replace(grid, at_best=statistics.estimate(judged) if judged else None)
 
 
 def _curves(method: Method, best: tuple[int, int], seeds: tuple[int, ...], results: Results) -> Curves:
@@ -123,14 +124,19 @@ def _differences(methods: list[MethodGrid]) -> tuple[Difference, ...]:
     """Every pair, the one with the lower mean test score first."""
     ranked = sorted((m for m in methods if m.at_best), key=_mean_test)
     pairs = itertools.combinations(ranked, 2)
-    return tuple(_difference(a, b) for a, b in pairs)
+    return statistics.together([_difference(a, b) for a, b in pairs])
 
 
 def _difference(a: MethodGrid, b: MethodGrid) -> Difference:
-    """Over the seeds that both are judged by."""
+    """Over the seeds that both are judged by. Nothing is decided where one of them lost seeds, or where the
+    worse one might do better outside its grid."""
     scores_a, scores_b = a.judged, b.judged
     both = sorted(scores_a.keys() & scores_b.keys())
-    return statistics.difference(a.name, b.name, [scores_a[s] for s in both], [scores_b[s] for s in both])
+    found = statistics.difference(a.name, b.name, [scores_a[s] for s in both], [scores_b[s] for s in both])
+    worse = b if found.estimate.mean < 0 else a
+    if a.unjudged or b.unjudged or worse.edges:
+        return dataclasses.replace(found, verdict=statistics.UNDECIDED)
+    return found
 
 
 def _mean_test(method: MethodGrid) -> float:
@@ -149,15 +155,15 @@ def _answer(comparison: Comparison, shown: Scores) -> str:
     behind = [d for d in comparison.differences if d.a == first.name]
     if not behind:
         return f"{first.name} reaches {score} at its own best setting ({seeds})."
-    undecided = [d for d in behind if d.verdict == "not decided"]
-    decided = [d for d in behind if d.verdict != "not decided"]
+    undecided = [d for d in behind if d.verdict == statistics.UNDECIDED]
+    decided = [d for d in behind if d.verdict != statistics.UNDECIDED]
     if not undecided:
         return f"{first.name} is best: {score}, {_gaps(decided, shown)}, beyond the spread of {seeds}."
     if not decided:
-        return (
-            f"Not decided: {first.name} comes out lowest with {score}, {_gaps(undecided, shown)}, but that "
-            f"is within the spread of {seeds}."
-        )
+        within = all(d.estimate.low <= 0 <= d.estimate.high for d in undecided)
+        doubt = f"is within the spread of {seeds}" if within else f"decides nothing yet ({seeds}; see advice)"
+        gaps = _gaps(undecided, shown)
+        return f"Not decided: {first.name} comes out lowest with {score}, {gaps}, but that {doubt}."
     return (
         f"{first.name} comes out lowest with {score}: decidedly, {_gaps(decided, shown)}; not decided, "
         f"{_gaps(undecided, shown)} ({seeds})."
@@ -183,10 +189,11 @@ def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
         return (
             "A setting is in the basin when its validation score equals the best's: one seed has no spread."
         )
+    noise = shown.gap(statistics.estimate([tolerance]))
     return (
         "A setting is in the basin when it is joined to the method's best by neighbours in the grid and its "
-        f"validation score is on average at most {shown.value(tolerance)} above the best's: the standard "
-        "deviation over seeds that pairing by seed leaves among each method's five best settings, pooled."
+        f"validation score is on average at most {noise} above the best's: the standard deviation over seeds "
+        "that pairing by seed leaves among each method's best settings, pooled."
     )
 
 
@@ -220,7 +227,7 @@ def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
     i, j = method.best
     lines = [
         f"{method.name}: use lr={setting(method.lrs[i])}, weight_decay={setting(method.weight_decays[j])}; "
-        f"{int(method.basin.sum())} of {method.basin.size} settings are as good on validation."
+        f"with it, {int(method.basin.sum())} of {method.basin.size} settings are as good on validation."
     ]
     options = {"lr": ("--lr", method.lrs), "weight_decay": ("--weight-decay", method.weight_decays)}
     for edge in method.edges:
@@ -235,25 +242,33 @@ def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
             f"grow the grid: {option} '{method.spec}={_wider(values, side)}', or a larger --grow."
         )
     if method.weight_decays[j] == 0 and len(method.weight_decays) > 1:
-        lines.append(f"{method.name}: no weight decay did best here.")
+        alike = " (some weight decay did as well)" if method.basin[:, 1:].any() else ""
+        lines.append(f"{method.name}: no weight decay did best here{alike}.")
     return lines
 
 
 def _pair_advice(comparison: Comparison) -> list[str]:
+    if not comparison.differences:
+        return []
     lines = []
-    undecided = [d for d in comparison.differences if d.verdict == "not decided"]
-    needed = [n for n in (statistics.seeds_to_decide(d.estimate) for d in undecided) if n]
-    if needed:
-        few, many = min(needed), max(needed)
+    edged = [m.name for m in comparison.methods if m.edges]
+    if edged:
+        lines.append(
+            f"{', '.join(edged)}: not called worse than any other while its best is on its grid's edge."
+        )
+    first = comparison.differences[0]  # of the two with the lowest scores
+    needed = statistics.seeds_to_decide(first.estimate)
+    if first.verdict == statistics.UNDECIDED and needed and needed > first.estimate.n:
         option = "--confirm" if any(m.fresh_seeds for m in comparison.methods) else "--seeds"
         lines.append(
-            f"Open pairs: differences as large as those seen would take about {few}"
-            f"{'' if few == many else f' to {many}'} seeds to decide ({option})."
+            f"A true difference as large as that seen between {first.a} and {first.b} would be decided four "
+            f"times in five with about {needed} seeds ({option} {needed}). Choose the number once: to add "
+            "seeds until something is decided finds differences that are not there."
         )
     if len(comparison.differences) > 1:
-        pairs = len(comparison.differences)
         lines.append(
-            f"Each 95 % interval holds for its own pair; none is widened for there being {pairs} pairs."
+            "Verdicts hold for all pairs together (Holm), each 95 % interval for its own pair. Both speak of "
+            "other seeds on these data, not of other data."
         )
     return lines
 
