@@ -18,7 +18,7 @@ from adamantine.report import Comparison, Curves, Estimate, MethodGrid, render
 from adamantine.report.curves import draw_curves, quantities
 from adamantine.report.figures import figure_files, order_by_test, printable
 from adamantine.report.heatmap import WORST_SHOWN, cell_scores, draw_heatmap, shared_norm
-from adamantine.report.numbers import Scores
+from adamantine.report.numbers import Scores, setting
 from adamantine.report.svg import drawing
 from adamantine.report.testscores import draw_test_scores
 from adamantine.report.theme import DARK, LIGHT, METHOD_COLOURS, stroke
@@ -70,6 +70,23 @@ def test_heatmap_marks_the_best_cell(make_grid: Callable[..., MethodGrid]) -> No
     i, j = method.best
     near = (np.log10(method.weight_decays[j]), np.log10(method.lrs[i]))
     assert np.abs(np.subtract(star.get_xydata()[0], near)).max() < 0.3
+
+
+@pytest.mark.parametrize("count", [5, 9, 14, 25])
+def test_heatmap_labels_the_best_setting(count: int, make_grid: Callable[..., MethodGrid]) -> None:
+    decays = np.concatenate([[0.0], 3.125e-5 * 4.0 ** np.arange(count)])
+    for best in ((0, 0), (3, count - 1), (6, count)):
+        method = replace(make_grid(weight_decays=decays, lrs=np.logspace(-4, -1, 7)), best=best)
+        ax = _heatmap(method)
+        assert setting(method.lrs[best[0]]) in [t.get_text() for t in ax.get_yticklabels()]
+        assert setting(method.weight_decays[best[1]]) in [t.get_text() for t in ax.get_xticklabels()]
+
+
+def test_heatmap_labels_every_value_where_there_is_room(make_grid: Callable[..., MethodGrid]) -> None:
+    decays = np.array([0.0, *3.125e-5 * 4.0 ** np.arange(5)])  # the default for a penalty in the gradient
+    ax = _heatmap(make_grid(weight_decays=decays))
+    assert len(ax.get_xticks()) == 6
+    assert len(ax.get_yticks()) == 7
 
 
 def test_heatmap_outlines_the_basin(make_grid: Callable[..., MethodGrid]) -> None:

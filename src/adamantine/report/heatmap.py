@@ -22,7 +22,7 @@ from adamantine.report.theme import COLOUR_MAP, LIGHT, Theme
 WORST_SHOWN = 10.0  # the colour scale ends at this multiple of the best score: beyond, all is equally bad
 
 _AXES_WIDTH, _AXES_HEIGHT = 262.0, 220.0  # points, about what a panel leaves to its axes
-_DIGIT_WIDTH = 0.64  # of the font size, DejaVu Sans
+_DIGIT_WIDTH, _POINT_WIDTH = 0.64, 0.36  # of the font size, DejaVu Sans; a hyphen is as wide as a point
 _ARROW = 14.0  # points
 _GAP = 0.35  # between the column without decay and the logarithmic ones, in columns
 
@@ -115,16 +115,26 @@ def draw_heatmap(ax: Axes, method: MethodGrid, norm: Normalize, scores: Scores, 
     if "weight_decay low" in method.edges:
         ax.tick_params(axis="y", pad=_ARROW)
     ax.xaxis.set_minor_locator(NullLocator())
-    x_labels = [setting(v) for v in method.weight_decays]
-    room = max(len(label) for label in x_labels) * _DIGIT_WIDTH * 10 + 4
-    stride = max(1, math.ceil(room / layout.cell_size[0]))
-    # Every stride-th label from the right; the column without decay stands apart and has room for its own.
-    shown = [*range(len(x_labels) - 1, int(layout.detached) - 1, -stride), *([0] * layout.detached)]
-    ax.set_xticks([sum(layout.x[j]) / 2 for j in shown], [x_labels[j] for j in shown])
-    rows = range(0, len(method.lrs), max(1, math.ceil(12 / layout.cell_size[1])))
-    ax.set_yticks([sum(layout.y[i]) / 2 for i in rows], [setting(method.lrs[i]) for i in rows])
+    _label_axes(ax, method, layout)
     ax.set_xlabel("weight decay λ")
     ax.set_ylabel("learning rate η")
+
+
+def _label_axes(ax: Axes, method: MethodGrid, layout: _Layout) -> None:
+    """Every value where there is room, else every second, third, ... of them: the best setting's always."""
+    best_row, best_column = method.best or (len(method.lrs) - 1, len(method.weight_decays) - 1)
+    labels = [setting(v) for v in method.weight_decays]
+    widest = max(sum(_POINT_WIDTH if c in ".-" else _DIGIT_WIDTH for c in label) for label in labels)
+    width, height = layout.cell_size
+    size = next((size for size in (10.0, 8.5) if widest * size + 4 <= width), 10.0)
+    stride = math.ceil((widest * size + 4) / width)
+    # The column without decay stands apart and has room for its own.
+    first = int(layout.detached)
+    anchor = best_column if best_column >= first else len(labels) - 1
+    columns = [*range(first), *(j for j in range(first, len(labels)) if (j - anchor) % stride == 0)]
+    ax.set_xticks([sum(layout.x[j]) / 2 for j in columns], [labels[j] for j in columns], fontsize=size)
+    rows = [i for i in range(len(method.lrs)) if (i - best_row) % math.ceil(12 / height) == 0]
+    ax.set_yticks([sum(layout.y[i]) / 2 for i in rows], [setting(method.lrs[i]) for i in rows])
 
 
 def _draw_cells(
