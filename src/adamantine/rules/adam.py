@@ -34,17 +34,25 @@ def direction(
     return m_hat / (sqrt(v_hat) + eps), m, v
 
 
-def moments(t: int, betas: Any) -> Scalars:
-    """What every rule with two bias-corrected moments needs of β₁, β₂ and t."""
+def rates(betas: Any) -> Scalars:
+    """β₁, β₂ and what they leave, for every rule with two averages."""
     beta1, beta2 = betas
     return {
         "beta1": beta1,
         "one_minus_beta1": 1.0 - beta1,
         "beta2": beta2,
         "one_minus_beta2": 1.0 - beta2,
-        "inv_bias1": 1.0 / (1.0 - beta1**t),
-        "inv_bias2": 1.0 / (1.0 - beta2**t),
     }
+
+
+def inv_bias(beta: Any, t: int) -> Any:
+    """1/(1-βᵗ), which corrects an average that started from 0."""
+    return 1.0 / (1.0 - beta**t)
+
+
+def moments(t: int, betas: Any) -> Scalars:
+    """What every rule with two bias-corrected moments needs of β₁, β₂ and t."""
+    return {**rates(betas), "inv_bias1": inv_bias(betas[0], t), "inv_bias2": inv_bias(betas[1], t)}
 
 
 def scalars(t: int, betas: Any, eps: Any) -> Scalars:

@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy import absolute, maximum
 
+from adamantine.rules.adam import inv_bias
 from adamantine.rules.rule import Rule, Scalars
 
 
@@ -30,7 +31,7 @@ def scalars(t: int, betas: Any, eps: Any) -> Scalars:
         "beta1": beta1,
         "one_minus_beta1": 1.0 - beta1,
         "beta2": beta2,
-        "inv_bias1": 1.0 / (1.0 - beta1**t),
+        "inv_bias1": inv_bias(beta1, t),
         "eps": eps,
     }
 

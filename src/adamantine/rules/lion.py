@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy import sign
 
+from adamantine.rules.adam import rates
 from adamantine.rules.rule import Rule, Scalars
 
 
@@ -24,13 +25,7 @@ def direction(
 
 
 def scalars(t: int, betas: Any) -> Scalars:
-    beta1, beta2 = betas
-    return {
-        "beta1": beta1,
-        "one_minus_beta1": 1.0 - beta1,
-        "beta2": beta2,
-        "one_minus_beta2": 1.0 - beta2,
-    }
+    return rates(betas)
 
 
 LION = Rule(

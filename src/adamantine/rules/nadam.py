@@ -13,6 +13,7 @@ from typing import Any
 
 from numpy import sqrt
 
+from adamantine.rules.adam import inv_bias, rates
 from adamantine.rules.rule import Rule, Scalars
 
 
@@ -36,16 +37,13 @@ def direction(
 
 
 def scalars(t: int, betas: Any, eps: Any, momentum_decay: Any, mu_product: float) -> Scalars:
-    beta1, beta2 = betas
+    beta1 = betas[0]
     mu = beta1 * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
     mu_next = beta1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
     mu_product = mu_product * mu
     return {
-        "beta1": beta1,
-        "one_minus_beta1": 1.0 - beta1,
-        "beta2": beta2,
-        "one_minus_beta2": 1.0 - beta2,
-        "inv_bias2": 1.0 / (1.0 - beta2**t),
+        **rates(betas),
+        "inv_bias2": inv_bias(betas[1], t),
         "g_weight": (1.0 - mu) / (1.0 - mu_product),
         "m_weight": mu_next / (1.0 - mu_product * mu_next),
         "eps": eps,

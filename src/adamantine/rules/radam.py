@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy import sqrt
 
-from adamantine.rules.adam import moments
+from adamantine.rules.adam import inv_bias, rates
 from adamantine.rules.rule import Rule, Scalars
 
 
@@ -47,9 +47,7 @@ def scalars(t: int, betas: Any, eps: Any) -> Scalars:
     if rho > 5.0:
         ratio = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
         rectify = (ratio * bias2) ** 0.5
-    adam = moments(t, betas)
-    del adam["inv_bias2"]
-    return {**adam, "rectify": rectify, "eps": eps}
+    return {**rates(betas), "inv_bias1": inv_bias(betas[0], t), "rectify": rectify, "eps": eps}
 
 
 RADAM = Rule(

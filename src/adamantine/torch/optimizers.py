@@ -1,15 +1,4 @@
-"""The public optimizers: explicit signatures, torch's names, order and defaults, and ``decay=``.
-
-Every class also takes, by keyword:
-
-    decay: how ``weight_decay`` acts: ``"none"``, ``"l2"``, ``"decoupled"``, ``"independent"``,
-        ``"corrected"`` or ``"cautious"`` (`adamantine.rules.decay`). A parameter group may have its own.
-    peak_lr: η_max, the highest lr of the schedule, for ``independent`` and ``corrected``; None tracks it.
-    max_norm: clip the global gradient norm inside the step.
-    on_nonfinite: ``"ignore"``, ``"skip"`` (leave the step out, count it) or ``"raise"``.
-
-``foreach=True`` forces multi-tensor execution, False forbids it, None chooses by size and device.
-"""
+"""The public optimizers: explicit signatures, torch's names, order and defaults, and ``decay=``."""
 
 from __future__ import annotations
 
@@ -471,8 +460,33 @@ class AdamAtan2(Optimizer):
         return ADAM_ATAN2
 
 
+_COMMON = """
+    Args:
+        params: parameters, ``(name, parameter)`` pairs, or groups of them (`adamantine.param_groups`), of any
+            shape; real or complex, float64, float32, bfloat16 or float16.
+        lr: learning rate η, in the unit of θ for the rules that divide by the gradient's size. A schedule may
+            move it.
+        weight_decay: λ, in the unit of the decay mode.
+        decay: how λ acts: ``"none"``, ``"l2"``, ``"decoupled"``, ``"independent"``, ``"corrected"`` or
+            ``"cautious"`` (`adamantine.rules.decay` has formulas, units and sources). Also per group.
+        peak_lr: η_max, the highest lr of the schedule, for ``independent`` and ``corrected``; None tracks it.
+            Also per group.
+        max_norm: clip the global gradient norm, taken in double precision, inside the step; None does not.
+        on_nonfinite: what a step with an infinite or NaN gradient does: ``"ignore"`` it, ``"skip"`` (nothing
+            moves; ``skipped_steps`` counts) or ``"raise"`` FloatingPointError, naming the parameters.
+        foreach: True updates many tensors in one call, False each by itself, None chooses by size and device.
+        maximize, differentiable, and what else torch's class takes: as there. ``fused`` and ``capturable``
+            warn that they change nothing here.
+
+    Raises:
+        ValueError: a hyperparameter is out of range; the message names it, its value and the remedy.
+    """
+
 #: Every optimizer by class name.
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     cls.__name__: cls
     for cls in (SGD, SGDW, Adagrad, RMSprop, Adam, AdamW, Adamax, NAdam, RAdam, Lion, AdamAtan2)
 }
+
+for _cls in OPTIMIZERS.values():  # said once, shown by help() on each
+    _cls.__doc__ = f"{(_cls.__doc__ or '').rstrip()}\n{_COMMON}"
