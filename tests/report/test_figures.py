@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 
 from adamantine.report import Comparison, Curves, Estimate, MethodGrid, render
 from adamantine.report.curves import draw_curves, quantities
-from adamantine.report.figures import figure_files, order_by_test, printable
+from adamantine.report.figures import figure_files, order_by_test
 from adamantine.report.heatmap import WORST_SHOWN, cell_scores, draw_heatmap, shared_norm
-from adamantine.report.numbers import Scores, setting
+from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.svg import drawing
 from adamantine.report.testscores import draw_test_scores
 from adamantine.report.theme import DARK, LIGHT, METHOD_COLOURS, stroke

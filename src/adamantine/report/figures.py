@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from adamantine.report.curves import Quantity, draw_curves, has_curves, legend_handles, quantities
 from adamantine.report.heatmap import cell_scores, draw_colour_bar, draw_heatmap, shared_norm
 from adamantine.report.model import Comparison, MethodGrid
-from adamantine.report.numbers import Scores, counted, setting
+from adamantine.report.numbers import Scores, counted, printable, setting
 from adamantine.report.svg import drawing, inline, png, svg
 from adamantine.report.testscores import draw_test_scores, seed_scores
 from adamantine.report.theme import DARK, LIGHT, Theme, recoloured
@@ -33,18 +32,6 @@ def order_by_test(methods: tuple[MethodGrid, ...]) -> list[int]:
     return sorted(
         range(len(methods)),
         key=lambda i: math.inf if (e := methods[i].at_best) is None or math.isnan(e.mean) else e.mean,
-    )
-
-
-def printable(text: str) -> str:
-    """Text without the characters that XML and UTF-8 cannot carry: control characters and lone surrogates.
-
-    >>> printable("a\\x00b\\ud800c\\nd")
-    'a\ufffdb\ufffdc d'
-    """
-    text = text.replace("\n", " ").replace("\t", " ")
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -43,6 +44,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which move a terminal's cursor and which XML cannot carry, and without
+    lone surrogates, which UTF-8 cannot carry.
+
+    >>> printable("a\\x00b\\ud800c\\nd")
+    'a\ufffdb\ufffdc d'
+    """
+    text = text.replace("\n", " ").replace("\t", " ")
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text
+    )
+
+
 @dataclass(frozen=True)
 class Scores:
     """Writes the scores of one comparison: the same unit and the same number of decimals everywhere.
@@ -60,14 +74,16 @@ class Scores:
 
     @classmethod
     def of(cls, comparison: Comparison) -> Scores:
-        """Decimals such that a typical standard deviation shows two significant digits."""
+        """Decimals such that a typical standard deviation shows two significant digits, that of the scores
+        over seeds and that of the differences paired by seed, which is often the smaller one."""
         scale = 100.0 if comparison.score_unit == "%" else 1.0
-        estimates = [m.at_best for m in comparison.methods if m.at_best is not None]
-        spreads = sorted(
-            s for e in estimates if math.isfinite(s := e.std if e.std > 0 else abs(e.mean) / 50) and s > 0
-        )
-        typical = spreads[len(spreads) // 2] * scale if spreads else 0.01
-        decimals = min(max(1 - math.floor(math.log10(typical)), 0), 6)
+        own = [m.at_best for m in comparison.methods if m.at_best is not None]
+        typical = [
+            _typical(e.std if e.std > 0 else abs(e.mean) / 50 for e in own),
+            _typical(d.estimate.std for d in comparison.differences),
+        ]
+        smallest = min((scale * spread for spread in typical if spread is not None), default=0.01)
+        decimals = min(max(1 - math.floor(math.log10(smallest)), 0), 6)
         return cls(comparison.score_name, comparison.score_unit, decimals)
 
     @property
@@ -84,7 +100,8 @@ class Scores:
         """The bare number, without its unit."""
         if not math.isfinite(score):
             return "–"
-        return f"{score * self.scale:.{self.decimals}f}".replace("-", _MINUS)
+        text = f"{score * self.scale:.{self.decimals}f}"
+        return text.replace("-", _MINUS) if float(text) else text.lstrip("-")
 
     def value(self, score: float) -> str:
         """A score with its unit."""
@@ -97,11 +114,27 @@ class Scores:
             text += f" ± {self.number(estimate.std)}"
         return self._with_unit(text)
 
+    def limits(self, estimate: Estimate) -> tuple[float, float]:
+        """The confidence limits of a mean score; no percentage lies below 0 or above 100.
+
+        >>> Scores("error", "%", decimals=2).limits(Estimate(0.01, 0.01, -0.02, 0.04, 3))
+        (0.0, 0.04)
+        """
+        if self.unit != "%":
+            return estimate.low, estimate.high
+        return min(max(estimate.low, 0.0), estimate.mean), max(min(estimate.high, 1.0), estimate.mean)
+
+    def mean_interval(self, estimate: Estimate) -> str:
+        """The confidence interval of a mean score, in the unit of `mean`."""
+        return self._interval(*self.limits(estimate)) if math.isfinite(estimate.low + estimate.high) else ""
+
     def interval(self, estimate: Estimate) -> str:
-        """The confidence interval of the mean, in the unit of `mean`."""
-        if not math.isfinite(estimate.low + estimate.high):
-            return ""
-        return f"{self.number(estimate.low)} to {self.number(estimate.high)}"
+        """The confidence interval of a difference, in the unit of `difference`.
+
+        >>> Scores("error", "%", decimals=1).interval(Estimate(-0.002, 0.001, -0.004, -0.0002, 3))
+        '−0.4 to −0.02'
+        """
+        return self._interval(estimate.low, estimate.high)
 
     def difference(self, estimate: Estimate) -> str:
         """A signed difference; of percentages, in percentage points."""
@@ -109,8 +142,16 @@ class Scores:
         return sign + self.gap(estimate)
 
     def gap(self, estimate: Estimate) -> str:
-        """The size of a difference, in percentage points if of percentages."""
-        number = self.number(abs(estimate.mean))
+        """The size of a difference; of percentages, in percentage points."""
+        return self.apart(abs(estimate.mean))
+
+    def apart(self, distance: float) -> str:
+        """How far two scores are apart; of percentages, in percentage points.
+
+        >>> Scores("error", "%", decimals=2).apart(0.0043), Scores("loss", "nats", decimals=2).apart(0.5)
+        ('0.43 percentage points', '0.50\u202fnats')
+        """
+        number = self.number(distance)
         return f"{number} percentage points" if self.unit == "%" else self._with_unit(number)
 
     def cell(self, score: float) -> str:
@@ -126,5 +167,23 @@ class Scores:
             text = f"{shown:.1e}".replace("e+0", "e").replace("e-0", "e-")
         return text.replace("-", _MINUS)
 
+    def _interval(self, low: float, high: float) -> str:
+        if not math.isfinite(low + high):
+            return ""
+        return f"{self._limit(low)} to {self._limit(high)}"
+
+    def _limit(self, score: float) -> str:
+        """Never rounded to 0, so that it shows on which side of 0 it lies."""
+        shown, text = abs(score * self.scale), self.number(score)
+        if float(text.replace(_MINUS, "-")) != 0 or shown < 1e-6:
+            return text
+        return f"{_MINUS if score < 0 else ''}{shown:.{-math.floor(math.log10(shown))}f}"
+
     def _with_unit(self, text: str) -> str:
         return f"{text}{_NARROW}{self.unit}" if self.unit else text
+
+
+def _typical(spreads: Iterable[float]) -> float | None:
+    """The median of those that say something."""
+    known = sorted(spread for spread in spreads if math.isfinite(spread) and spread > 0)
+    return known[len(known) // 2] if known else None

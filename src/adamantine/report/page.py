@@ -17,9 +17,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from adamantine.report.figures import Panels, figure_files, order_by_test, printable
+from adamantine.report.figures import Panels, figure_files, order_by_test
 from adamantine.report.model import Comparison, Difference, MethodGrid
-from adamantine.report.numbers import Scores, counted, setting, span
+from adamantine.report.numbers import Scores, counted, printable, setting, span
 from adamantine.report.theme import Stroke, roles, stroke
 
 _EDGES = {
@@ -154,7 +154,7 @@ class MethodView:
             lr="–" if best is None else setting(method.lrs[best[0]]),
             weight_decay="–" if best is None else setting(method.weight_decays[best[1]]),
             score="" if method.at_best is None else scores.mean(method.at_best),
-            interval="" if method.at_best is None else scores.interval(method.at_best),
+            interval="" if method.at_best is None else scores.mean_interval(method.at_best),
             seeds=counted(len(method.judged), "seed"),
             basin=basin,
             basin_lrs=lrs,

@@ -58,14 +58,12 @@ def draw_test_scores(
         )
         ax.axhline(y, color=theme.line, linewidth=0.8, zorder=0)
         estimate = method.at_best
-        if np.isfinite(estimate.low + estimate.high):
+        low, high = scores.limits(estimate)
+        if np.isfinite(low + high):
             ax.errorbar(
                 estimate.mean * scores.scale,
                 y,
-                xerr=[
-                    [(estimate.mean - estimate.low) * scores.scale],
-                    [(estimate.high - estimate.mean) * scores.scale],
-                ],
+                xerr=[[(estimate.mean - low) * scores.scale], [(high - estimate.mean) * scores.scale]],
                 color=style.colour,
                 linewidth=2.4,
                 capsize=5,

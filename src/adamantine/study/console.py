@@ -134,7 +134,7 @@ def _scores_table(comparison: Comparison, shown: Scores) -> Table:
             setting(method.lrs[i]) + _edge_mark(method, "lr"),
             setting(method.weight_decays[j]) + _edge_mark(method, "weight_decay"),
             shown.number(estimate.mean) + spread,
-            shown.interval(estimate) or "–",
+            shown.mean_interval(estimate) or "–",
             shown.number(float(method.validation[i, j].mean())),
         )
     return table
