@@ -180,6 +180,14 @@ def test_a_run_of_something_else_is_refused(tiny: Prepare) -> None:
     compare(tiny(schedule="linear"), fresh=True)
 
 
+def test_methods_of_one_kind_are_told_apart(tiny: Prepare) -> None:
+    options = {"lrs": {"": "0.01"}, "weight_decays": {"": "0"}, "seeds": (0,)}
+    compare(tiny(specs=("SGD(momentum=0.9)", "SGD(momentum=0.99)"), **options))
+    other = tiny(specs=("SGD(momentum=0.8)", "SGD(momentum=0.99)"), **options)
+    with pytest.raises(StudyError, match="holds another run"):
+        compare(other)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -188,6 +196,7 @@ def test_a_run_of_something_else_is_refused(tiny: Prepare) -> None:
         ({"seeds": ()}, "--seeds"),
         ({"grow": -1}, "--grow"),
         ({"specs": ("AdamW", "AdamW()")}, "given twice"),
+        ({"specs": ("Adam(eps=1, amsgrad=True)", "Adam(amsgrad=True, eps=1)")}, "given twice"),
         ({"lrs": {"Adagrad": "1"}}, r"--lr 'Adagrad=\.\.\.': no such method here"),
         ({"lrs": {"": "-1"}}, "--lr '-1'"),
         ({"specs": ("AdamW(betas=(0.9, 1.5))",)}, "beta"),

@@ -17,7 +17,13 @@ from adamantine.study.folder import FORMAT, JOURNAL, MANIFEST, opened, read_mani
 MANIFEST_DATA: dict[str, Any] = {
     "format": FORMAT,
     "command": "a",
-    "configuration": {"seeds": [0, 1], "methods": [{"name": "AdamW", "lrs": [0.1]}]},
+    "configuration": {
+        "seeds": [0, 1],
+        "methods": [
+            {"name": "SGD", "spec": "SGD(momentum=0.9)", "lrs": [0.1]},
+            {"name": "SGD", "spec": "SGD(momentum=0.99)", "lrs": [0.1]},
+        ],
+    },
     "task": {"epochs": 3},
     "data": {"sha256": "00"},
     "versions": {"torch": "2"},
@@ -67,7 +73,7 @@ def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     other["command"] = "b"  # how it was asked for does not matter
     with (
         pytest.raises(
-            StudyError, match=r"AdamW\.lrs: \[0\.1\] there, \[0\.2\] here.*--out.*--fresh"
+            StudyError, match=r"SGD\(momentum=0\.9\)\.lrs: \[0\.1\] there, \[0\.2\] here.*--out.*--fresh"
         ) as caught,
         opened(tmp_path, other, fresh=False),
     ):
@@ -83,10 +89,14 @@ def test_fresh_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
         folder.add(result(0))
         folder.write_table([result(0).cell])
+    (tmp_path / "figures").mkdir()
+    for name in ("heatmap-light.png", "heatmap-dark.svg", "mine.png"):
+        (tmp_path / "figures" / name).write_text("")
     with opened(tmp_path, MANIFEST_DATA, fresh=True) as folder:
         assert folder.results == {}
         assert not (tmp_path / "results.csv").exists()
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [file.name for file in (tmp_path / "figures").iterdir()] == ["mine.png"]
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
@@ -130,10 +140,32 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).unlink()
     with pytest.raises(StudyError, match="no run folder"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "name", ["results.csv", "report.html", "manifest.json", "cells.jsonl", "figures/a-light.png"]
+)
+def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path, name: str, fresh: bool) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / name).parent.mkdir(parents=True)
+    (theirs / name).write_text('{"format": 1}')
     with (
-        pytest.raises(StudyError, match="without manifest"),
-        opened(tmp_path, MANIFEST_DATA, fresh=False),
+        pytest.raises(StudyError, match="is no run folder of adamantine's") as caught,
+        opened(theirs, MANIFEST_DATA, fresh=fresh),
     ):
+        pass
+    assert "--fresh" not in str(caught.value)
+    assert [str(p.relative_to(theirs)) for p in theirs.rglob("*") if p.is_file()] == [name]
+    assert (theirs / name).read_text() == '{"format": 1}'
+
+
+def test_the_order_of_methods_is_part_of_a_run(tmp_path: Path) -> None:
+    with opened(tmp_path, MANIFEST_DATA, fresh=False):
+        pass
+    other = json.loads(json.dumps(MANIFEST_DATA))
+    other["configuration"]["methods"].reverse()
+    with pytest.raises(StudyError, match="in another order"), opened(tmp_path, other, fresh=False):
         pass
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adamantine.study.errors import StudyError
-from adamantine.study.methods import build, parse, probe, resolve, title
+from adamantine.study.methods import build, parse, probe, resolve, title, titles
 from adamantine.study.ranges import LRS, WEIGHT_DECAYS
 from adamantine.torch import OPTIMIZERS
 
@@ -96,6 +96,21 @@ def test_wrong_arguments_are_found_before_the_run(
 def test_titles(text: str, shown: str) -> None:
     spec = parse(text)
     assert title(spec, probe(spec, 0.1, 0.0)) == shown
+
+
+def test_titles_differ_where_methods_do() -> None:
+    specs = [parse(text) for text in ("SGD(momentum=0.9)", "SGD(momentum=0.99)", "Adam", "Adam(decay='l2')")]
+    assert titles(specs, ["l2"] * 4) == [
+        "SGD + momentum + L2 [momentum=0.9]",
+        "SGD + momentum + L2 [momentum=0.99]",
+        "Adam + L2",
+        "Adam + L2 [decay='l2']",
+    ]
+    specs = [parse("SGD(momentum=0.9, eps=1)"), parse("SGD(eps=1, momentum=0.99)")]
+    assert titles(specs, ["l2"] * 2) == [
+        "SGD + momentum + L2 [momentum=0.9, eps=1]",
+        "SGD + momentum + L2 [eps=1, momentum=0.99]",
+    ]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -15,7 +15,7 @@ from adamantine.study import methods, ranges
 from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
-from adamantine.study.folder import FORMAT, Folder, identity, opened, read_manifest
+from adamantine.study.folder import FORMAT, Folder, identity, opened
 from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, planned, wanted
 from adamantine.study.schedules import SCHEDULES
 from adamantine.study.task import Settings, Task, check
@@ -110,7 +110,7 @@ def compare(run: Run, *, jobs: int = 1, fresh: bool = False, watcher: Watcher | 
                 cell for method in run.plan.methods for cell in planned(method, run.plan, folder.results)
             )
         failed = sum(result.status == "failed" for result in folder.results.values())
-        return Outcome(analyse(read_manifest(run.out), folder.results), failed)
+        return Outcome(analyse(run.manifest, folder.results), failed)
 
 
 def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> None:
@@ -161,8 +161,10 @@ def _methods(
 ) -> tuple[Method, ...]:
     parsed = [methods.parse(text) for text in specs]
     names = [str(spec) for spec in parsed]
-    if len(set(names)) < len(names):
-        raise StudyError(f"--method {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    keys = [(spec.module, spec.class_name, sorted(map(repr, spec.arguments))) for spec in parsed]
+    for index, name in enumerate(names):
+        if keys[index] in keys[:index]:
+            raise StudyError(f"--method {name!r} is given twice")
     for option, given in (("--lr", lrs), ("--weight-decay", weight_decays)):
         known = {"", *names, *(spec.class_name for spec in parsed)}
         for key in given:
@@ -180,8 +182,9 @@ def _methods(
             else ranges.default_weight_decays(spec, mode)
         )
         methods.probe(spec, lr_axis[-1], wd_axis[-1])
-        found.append(Method(methods.title(spec, mode), str(spec), mode, lr_axis, wd_axis))
-    return tuple(found)
+        found.append(Method("", str(spec), mode, lr_axis, wd_axis))
+    titles = methods.titles(parsed, [method.decay for method in found])
+    return tuple(dataclasses.replace(method, name=title) for method, title in zip(found, titles, strict=True))
 
 
 def _matches(key: str, names: list[str]) -> bool:

@@ -14,7 +14,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,9 @@ MANIFEST, JOURNAL, TABLE, PAGE, FIGURES, LOCK = (
     "lock",
 )
 FORMAT = 1
-REMEDY = "use another --out, or --fresh to start over"
-IDENTITY = ("configuration", "task", "data", "versions")  # what two runs must share to share a folder
+DRAWN = ("*-light.png", "*-dark.png", "*-light.svg", "*-dark.svg")  # what a report puts into FIGURES
+#: What two runs must share to share a folder.
+IDENTITY = ("configuration", "task", "data", "code", "versions")
 
 
 class Folder:
@@ -69,23 +69,20 @@ def opened(path: Path, manifest: Mapping[str, Any], *, fresh: bool) -> Iterator[
     """Opens or makes the run folder for the run that ``manifest`` describes, and locks it meanwhile.
 
     A folder of the same run is resumed (failed cells are tried again). ``fresh`` removes what an earlier
-    run left. Raises :class:`StudyError` when the folder holds another run, is damaged, or another process
-    works in it.
+    run left, and nothing else. Raises :class:`StudyError` when the folder holds another run, files of these
+    names that are no run's, or damage, or when another process works in it.
     """
+    _refuse_foreign(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StudyError(f"--out {path}: {error.strerror}") from error
     with _locked(path):
         if fresh:
-            for name in (MANIFEST, JOURNAL, TABLE, PAGE):
-                (path / name).unlink(missing_ok=True)
-            shutil.rmtree(path / FIGURES, ignore_errors=True)
+            _remove_run(path)
         if (path / MANIFEST).exists():
             _check_same(path, read_manifest(path), manifest)
         else:
-            if (path / JOURNAL).exists():
-                raise StudyError(f"{path}: {JOURNAL} without {MANIFEST}; {REMEDY}")
             write_atomic(path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
         _drop_torn_line(path / JOURNAL)
         results = {cell: result for cell, result in read_results(path).items() if result.status != "failed"}
@@ -93,8 +90,11 @@ def opened(path: Path, manifest: Mapping[str, Any], *, fresh: bool) -> Iterator[
 
 
 def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a manifest that decides the results."""
-    return {key: manifest.get(key) for key in IDENTITY}
+    """The part of a manifest that decides the results, as plain JSON data."""
+    data: dict[str, Any] = json.loads(
+        json.dumps({key: manifest[key] for key in IDENTITY if manifest.get(key)})
+    )
+    return data
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -105,9 +105,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StudyError(f"{path} is no run folder: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
-        raise StudyError(f"{file}: cannot be read ({error}); {REMEDY}") from error
+        raise StudyError(f"{file}: cannot be read ({error}); use another --out") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise StudyError(f"{file}: not written by this version; {REMEDY}")
+        raise StudyError(f"{file}: not written by this version of adamantine; use another --out")
+    if not isinstance(manifest.get("configuration"), dict):
+        raise StudyError(f"{file}: not a manifest of adamantine; use another --out")
     return manifest
 
 
@@ -158,23 +160,56 @@ def _drop_torn_line(file: Path) -> None:
         os.truncate(file, whole)
 
 
+def _refuse_foreign(path: Path) -> None:
+    """A folder with files of our names but without a manifest of ours is somebody else's work."""
+    ours = [name for name in (MANIFEST, JOURNAL, TABLE, PAGE, FIGURES) if (path / name).exists()]
+    if not ours:
+        return
+    try:
+        read_manifest(path)
+    except StudyError as error:
+        raise StudyError(
+            f"--out {path}: has {', '.join(ours)}, but is no run folder of adamantine's ({error}); "
+            "nothing there is touched"
+        ) from error
+
+
+def _remove_run(path: Path) -> None:
+    """Removes what a run wrote; the manifest last, so that a kill in between leaves a folder of ours."""
+    figures = path / FIGURES
+    if not figures.is_symlink():
+        for pattern in DRAWN:
+            for file in figures.glob(pattern):
+                file.unlink()
+        with contextlib.suppress(OSError):  # not there, or something else is in it
+            figures.rmdir()
+    for name in (PAGE, TABLE, JOURNAL, MANIFEST):
+        (path / name).unlink(missing_ok=True)
+
+
 def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    if identity(there) == identity(here):
+        return
     old, new = _flat(identity(there)), _flat(identity(here))
     changes = [
         f"{key}: {old.get(key, 'none')} there, {new.get(key, 'none')} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-    if changes:
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        raise StudyError(f"{path} holds another run ({'; '.join(changes[:3])}{more}); {REMEDY}")
+    changes = changes or ["the same methods in another order"]
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    raise StudyError(
+        f"{path} holds another run ({'; '.join(changes[:3])}{more}); "
+        "use another --out, or --fresh to start over"
+    )
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value under its path, for words only; a method goes by its spec."""
     if isinstance(data, Mapping):
         pairs = ((str(key), value) for key, value in data.items())
     elif isinstance(data, list) and any(isinstance(value, Mapping) for value in data):
-        pairs = ((str(value.get("name", index)), value) for index, value in enumerate(data))
+        pairs = ((str(value.get("spec", index)), value) for index, value in enumerate(data))
     else:
         return {prefix: data}
     flat: dict[str, Any] = {}

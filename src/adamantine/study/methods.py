@@ -11,6 +11,7 @@ import ast
 import difflib
 import importlib
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,11 +119,38 @@ def probe(spec: Spec, lr: float, weight_decay: float) -> str:
         raise
     except Exception as error:  # a class of the user's may raise anything
         raise StudyError(f"--method {spec} with lr={lr:g}, weight_decay={weight_decay:g}: {error}") from error
+    if weight_decay and "weight_decay" not in optimizer.defaults:  # torch lets any key into a group
+        raise StudyError(
+            f"--method {spec}: {spec.class_name} has no weight_decay; give --weight-decay '{spec}=0'"
+        )
     return str(optimizer.param_groups[0]["decay"]) if isinstance(optimizer, Optimizer) else ""
 
 
-def title(spec: Spec, mode: str) -> str:
-    """What a table shows: ``AdamW``, ``Adam + L2``, ``SGD + momentum + L2``, ``torch.optim:Adam``."""
+def titles(specs: Sequence[Spec], modes: Sequence[str]) -> list[str]:
+    """A different title for each of different specs: where two would share one, what differs is added.
+
+    >>> titles([parse("SGD(momentum=0.9)"), parse("SGD(momentum=0.99)"), parse("AdamW")], ["l2", "l2", ""])
+    ['SGD + momentum + L2 [momentum=0.9]', 'SGD + momentum + L2 [momentum=0.99]', 'AdamW']
+    """
+    plain = [title(spec, mode) for spec, mode in zip(specs, modes, strict=True)]
+    found = []
+    for spec, mode, short in zip(specs, modes, plain, strict=True):
+        namesakes = [dict(other.arguments) for other, its in zip(specs, plain, strict=True) if its == short]
+        shown = {
+            name
+            for arguments in namesakes
+            for name in arguments
+            if any(name not in other or repr(other[name]) != repr(arguments[name]) for other in namesakes)
+        }
+        found.append(title(spec, mode, shown))
+    return found
+
+
+def title(spec: Spec, mode: str, shown: Collection[str] = ()) -> str:
+    """What a table shows: ``AdamW``, ``Adam + L2``, ``SGD + momentum + L2``, ``torch.optim:Adam``.
+
+    The arguments named in ``shown`` are spelled out even where words already stand for them.
+    """
     if spec.module:
         return str(spec)
     arguments = dict(spec.arguments)
@@ -134,5 +162,5 @@ def title(spec: Spec, mode: str) -> str:
     elif "decay" in arguments:
         name += f" ({mode})"
     arguments.pop("decay", None)
-    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return f"{name} [{shown}]" if shown else name
+    details = ", ".join(f"{k}={v!r}" for k, v in spec.arguments if k in arguments or k in shown)
+    return f"{name} [{details}]" if details else name
