@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from adamantine.report import Comparison, Curves, Estimate, MethodGrid, render
-from adamantine.report.curves import draw_curves, quantities
+from adamantine.report.curves import draw_curves, legend_handles, quantities
 from adamantine.report.figures import figure_files, order_by_test
 from adamantine.report.heatmap import WORST_SHOWN, cell_scores, draw_heatmap, shared_norm
 from adamantine.report.numbers import Scores, printable, setting
@@ -168,6 +168,17 @@ def test_curves_skip_what_was_not_measured(make_grid: Callable[..., MethodGrid])
     method = replace(make_grid(), curves=_curves([[4.0, nan, 2.0, nan], [6.0, nan, nan, nan]]))
     (line,) = _drawn(method).lines
     assert line.get_xydata().tolist() == [[1.0, 5.0], [3.0, 2.0]]
+
+
+def test_a_legend_shows_what_is_drawn(make_grid: Callable[..., MethodGrid]) -> None:
+    methods = tuple(make_grid(name, rng_seed=i) for i, name in enumerate("abc"))
+    with drawing():
+        ax = Figure().subplots()
+        draw_curves(ax, methods, TRAIN_LOSS)
+        handles = legend_handles(methods, ["a", "b", "c"])
+    for line, handle, place in zip(ax.lines, handles, range(3), strict=True):
+        assert line.get_marker() == handle.get_marker() == stroke(place).marker
+        assert line.get_color() == handle.get_color()
 
 
 def test_long_curves_are_thinned_and_keep_their_ends(make_grid: Callable[..., MethodGrid]) -> None:

@@ -191,6 +191,30 @@ def test_a_comparison_without_methods_still_has_its_answer(make: Callable[..., C
     assert "No answer yet." in Parsed(page(make(answer=""))).text
 
 
+def test_options_in_advice_stay_whole_and_advice_stays_text(
+    make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
+) -> None:
+    hostile = "grow: --lr 'A(x=\"<b>\")=1e-4,1e-3', or --weight-decay <i> & a--b"
+    html = page(make(make_grid(), advice=(hostile,)))
+    (line,) = re.findall(r"<li>(grow:.*?)</li>", html, re.DOTALL)
+    assert re.findall(r'<code class="nowrap">(.*?)</code>', line) == [
+        "--lr &#39;A(x=&#34;&lt;b&gt;&#34;)=1e-4,<wbr>1e-3&#39;",
+        "--weight-decay",
+    ]
+    assert line.endswith(" &lt;i&gt; &amp; a--b")
+
+
+def test_the_basin_is_measured_through_the_best_setting(
+    make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
+) -> None:
+    method = make_grid(lrs=np.array([0.1, 0.2, 0.8]), weight_decays=np.array([0.0, 1.0, 2.0, 4.0]))
+    basin = np.array([[0, 0, 0, 1], [0, 1, 0, 1], [0, 1, 1, 1]], bool)
+    text = Parsed(page(make(replace(method, best=(1, 1), basin=basin)))).text
+    assert "7 of 12" not in text
+    assert "6 of 12 settings" in text
+    assert "η ≥ 2.0 octaves λ < 1 step" in text
+
+
 def test_unfinished_runs_are_counted(
     make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
 ) -> None:

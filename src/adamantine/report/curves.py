@@ -14,6 +14,7 @@ from adamantine.report.model import Curves, Floats, MethodGrid
 from adamantine.report.numbers import Scores, setting
 from adamantine.report.theme import stroke
 
+_MARKERS, _MARKER_SIZE = 6, 6.0  # per curve; points
 _MOST_POINTS = 300  # per curve: more than a panel has pixels for
 
 
@@ -31,7 +32,7 @@ class Quantity:
 def quantities(scores: Scores) -> tuple[Quantity, ...]:
     """The three panels of every report."""
     return (
-        Quantity("train-loss", "Train loss", "train loss", lambda c: c.train_loss),
+        Quantity("train-loss", "Train loss", "train loss (without the L2 penalty)", lambda c: c.train_loss),
         Quantity(
             "validation",
             f"Validation {scores.name}",
@@ -80,6 +81,7 @@ def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -
         if line.x.size == 0:
             continue
         style = stroke(index)
+        step = max(1, line.x.size // _MARKERS)
         ax.fill_between(line.x, line.low, line.high, color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
             line.x,
@@ -87,7 +89,10 @@ def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -
             color=style.colour,
             linewidth=2,
             linestyle=(0, style.dash) if style.dash else "solid",
-            marker=style.marker if line.x.size == 1 else "",
+            marker=style.marker,
+            markersize=_MARKER_SIZE,
+            # A few along the line, for methods next to each other not at the same epochs.
+            markevery=(index * step // len(methods), step),
         )
         values.append(line.low)
         values.append(line.high)
@@ -126,6 +131,8 @@ def legend_handles(methods: tuple[MethodGrid, ...], labels: list[str]) -> list[L
             color=stroke(i).colour,
             linewidth=2,
             linestyle=(0, stroke(i).dash) if stroke(i).dash else "solid",
+            marker=stroke(i).marker,
+            markersize=_MARKER_SIZE,
             label=label,
         )
         for i, (method, label) in enumerate(zip(methods, labels, strict=True))

@@ -25,16 +25,6 @@ def setting(value: float) -> str:
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def span(values: Iterable[float]) -> str:
-    """The range that settings cover.
-
-    >>> span([1e-3, 3e-3, 1e-2]), span([0.1])
-    ('1e-3 – 0.01', '0.1')
-    """
-    low, *rest = [setting(v) for v in sorted(values)]
-    return f"{low} – {rest[-1]}" if rest else low
-
-
 def counted(count: int, noun: str) -> str:
     """A count with its noun.
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from adamantine.report.basin import RULE, widths
 from adamantine.report.figures import Panels, figure_files, order_by_test
 from adamantine.report.model import Comparison, Difference, MethodGrid
-from adamantine.report.numbers import Scores, counted, printable, setting, span
+from adamantine.report.numbers import Scores, counted, printable, setting
 from adamantine.report.theme import Stroke, roles, stroke
 
 _EDGES = {
@@ -38,6 +40,9 @@ _DECAYS = {
     "corrected": "Every step multiplies the weights by 1 − (η²/η_max)λ.",
     "cautious": "Like decoupled, only where the update does not already grow the weight.",
 }
+
+#: An option in a text, with its quoted argument if it has one.
+_OPTION = re.compile(r"((?<![\w-])--[a-z][a-z-]*[a-z](?: '[^']*')?)")
 
 #: Of the manifest, shown in this order before anything else.
 _RUN_FACTS = ("seeds", "fresh seeds", "versions", "machine")
@@ -79,6 +84,8 @@ def page(comparison: Comparison) -> str:
     return environment.get_template("report.html").render(
         comparison=comparison,
         scores=scores,
+        advice=[with_options(line) for line in comparison.advice],
+        width_rule=RULE,
         facts=_facts(comparison),
         methods=[methods[i] for i in order],
         drawn=[m for m in methods if comparison.methods[m.index].curves is not None],
@@ -112,6 +119,23 @@ def _facts(comparison: Comparison) -> list[str]:
     return facts
 
 
+def with_options(text: str) -> Markup:
+    """Advice with its command-line options as code that no line break tears apart after a hyphen; an
+    argument's list may break after its commas.
+
+    >>> print(with_options("grow it: --lr 'Adam=1e-4,1e-3' (or --seeds) <b>"))
+    grow it: <code class="nowrap">--lr &#39;Adam=1e-4,<wbr>1e-3&#39;</code> \
+(or <code class="nowrap">--seeds</code>) &lt;b&gt;
+    """
+    parts = _OPTION.split(printable(text))
+    options = [
+        Markup('<code class="nowrap">{}</code>').format(Markup(",<wbr>").join(option.split(",")))
+        for option in parts[1::2]
+    ]
+    plain = [escape(part) for part in parts[::2]]
+    return Markup("").join(word for pair in zip(plain, [*options, ""], strict=True) for word in pair)
+
+
 @dataclass(frozen=True)
 class MethodView:
     """One method's row of the table, in words."""
@@ -139,11 +163,8 @@ class MethodView:
     def of(cls, method: MethodGrid, index: int, scores: Scores) -> MethodView:
         best, cells = method.best, method.basin.size
         diverged = int(method.diverged.any(axis=2).sum())
-        basin, lrs, decays = "", "", ""
-        if best is not None and method.basin.any():
-            basin = f"{int(method.basin.sum())} of {cells} settings"
-            lrs = span(np.asarray(method.lrs)[method.basin.any(axis=1)].tolist())
-            decays = span(np.asarray(method.weight_decays)[method.basin.any(axis=0)].tolist())
+        has_basin = best is not None and bool(method.basin.any())
+        lrs, decays = (f"{w} octaves" if w[-1].isdigit() else w for w in widths(method))
         return cls(
             index=index,
             name=printable(method.name),
@@ -156,7 +177,7 @@ class MethodView:
             score="" if method.at_best is None else scores.mean(method.at_best),
             interval="" if method.at_best is None else scores.mean_interval(method.at_best),
             seeds=counted(len(method.judged), "seed"),
-            basin=basin,
+            basin=f"{int(method.basin.sum())} of {cells} settings" if has_basin else "",
             basin_lrs=lrs,
             basin_decays=decays,
             diverged=f"{diverged} of {cells}" if diverged else "none",
