@@ -44,13 +44,24 @@ OPTIMIZERS = """
 import os
 import torch
 
-class Raises(torch.optim.SGD):
+class Late(torch.optim.SGD):  # the first step works: it is taken before the grid starts
+    steps = 0
     def step(self, closure=None):
+        self.steps += 1
+        if self.steps > 1:
+            self.fail()
+
+class Raises(Late):
+    def fail(self):
         raise RuntimeError("no step today")
 
-class Dies(torch.optim.SGD):
-    def step(self, closure=None):
+class Dies(Late):
+    def fail(self):
         os._exit(7)
+
+class NeverSteps(torch.optim.SGD):
+    def step(self, closure=None):
+        raise RuntimeError("no step at all")
 
 class NotAnOptimizer:
     pass

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from adamantine.study.analysis import read
 from adamantine.study.cell import Cell, Result
@@ -180,6 +181,24 @@ def test_a_run_of_something_else_is_refused(tiny: Prepare) -> None:
     compare(tiny(schedule="linear"), fresh=True)
 
 
+def test_an_edited_task_is_another_run(tiny: Prepare, workshop: Path) -> None:
+    source = (workshop / "tiny_task.py").read_text()
+    try:
+        (workshop / "edited_task.py").write_text(source)
+        compare(tiny(task="edited_task:"))
+        (workshop / "edited_task.py").write_text(source + "\n")
+        with pytest.raises(StudyError, match=r"code\.edited_task: \w+ there"):
+            compare(tiny(task="edited_task:"))
+    finally:
+        sys.modules.pop("edited_task", None)
+
+
+def test_installed_code_counts_by_its_version(tiny: Prepare) -> None:
+    code = tiny(specs=("torch.optim:AdamW", "tiny_optimizers:Raises")).manifest["code"]
+    assert code.keys() == {"torch", "tiny_task", "tiny_optimizers"}
+    assert code["torch"] == torch.__version__
+
+
 def test_methods_of_one_kind_are_told_apart(tiny: Prepare) -> None:
     options = {"lrs": {"": "0.01"}, "weight_decays": {"": "0"}, "seeds": (0,)}
     compare(tiny(specs=("SGD(momentum=0.9)", "SGD(momentum=0.99)"), **options))
@@ -200,6 +219,14 @@ def test_methods_of_one_kind_are_told_apart(tiny: Prepare) -> None:
         ({"lrs": {"Adagrad": "1"}}, r"--lr 'Adagrad=\.\.\.': no such method here"),
         ({"lrs": {"": "-1"}}, "--lr '-1'"),
         ({"specs": ("AdamW(betas=(0.9, 1.5))",)}, "beta"),
+        ({"seeds": (2**32,)}, "seeds must stay below 4294967296"),
+        ({"seeds": (2**32 - 2,), "confirm": 7}, "seeds must stay below 4294967296"),
+        ({"seeds": tuple(range(1001))}, "1001 given"),
+        ({"confirm": 1001}, "--confirm must be 0 to 1000"),
+        ({"lrs": {"": "1e-3:1:1e9"}}, "at most 1000 values"),
+        ({"specs": ("tiny_optimizers:NeverSteps",)}, "'tiny_task:': RuntimeError: no step at all"),
+        ({"specs": ("torch.optim:LBFGS",), "weight_decays": {"": "0"}}, "--method torch.optim:LBFGS"),
+        ({"specs": ("torch.optim:Rprop",)}, "Rprop has no weight_decay; give --weight-decay"),
     ],
 )
 def test_wrong_arguments(tiny: Prepare, changes: dict[str, object], message: str) -> None:

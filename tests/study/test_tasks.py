@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,46 @@ def test_a_class_a_factory_and_an_instance_are_tasks() -> None:
         task = from_object("own", thing)
         assert (task.name, task.epochs, task.batch_size) == ("own", 2, 32)
         assert isinstance(task.model(0), torch.nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("epochs", "10"),
+        ("epochs", 0),
+        ("epochs", True),
+        ("batch_size", 0),
+        ("score_unit", None),
+        ("title", 3),
+    ],
+)
+def test_options_of_a_task_are_checked(option: str, value: object) -> None:
+    class Own:
+        def model(self, seed: int) -> object: ...
+        def data(self, seed: int) -> object: ...
+        def loss(self, outputs: object, targets: object) -> object: ...
+        def metric(self, outputs: object, targets: object) -> object: ...
+
+    setattr(Own, option, value)
+    with pytest.raises(StudyError, match=f"task 'own': {option} must be"):
+        from_object("own", Own)
+    Own.title = None  # type: ignore[attr-defined]
+    if option == "title":
+        assert from_object("own", Own).title == "own"
+
+
+def test_a_factory_that_raises_is_one_line() -> None:
+    def factory() -> None:
+        raise ValueError("no data here")
+
+    with pytest.raises(StudyError, match="'own': making it raised ValueError: no data here"):
+        from_object("own", factory)
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    digits = load("digits", Settings())
+    with pytest.raises(StudyError, match="no parameters to train"):
+        check(replace(digits, model=lambda seed: torch.nn.Flatten()), 0)
 
 
 def test_broken_data_is_found_before_the_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from adamantine.study.cell import Cell, Result
 from adamantine.study.compare import Run
 from adamantine.study.nets import residual_net
 from adamantine.study.schedules import SCHEDULES
+from adamantine.study.task import Data
 from adamantine.study.trainer import Trainer, grouped
 
 Prepare = Callable[..., Run]
@@ -92,6 +94,29 @@ def test_an_optimizer_that_raises_is_a_failed_cell(tiny: Prepare) -> None:
     run = tiny(specs=(spec,))
     result = train(run, spec)
     assert (result.status, result.message) == ("failed", "RuntimeError: no step today")
+
+
+def test_data_are_made_once_per_seed_as_far_as_they_fit(
+    tiny: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny()
+    made: list[int] = []
+
+    def data(seed: int) -> Data:
+        made.append(seed)
+        return Data(*run.task.data(seed))
+
+    def made_in_two_rounds() -> list[int]:
+        made.clear()
+        trainer = Trainer(run.plan, replace(run.task, data=data))
+        for seed in [*range(10)] * 2:
+            trainer.data(seed)
+        return made
+
+    assert made_in_two_rounds() == [*range(10)]
+    one = sum(t.numel() * t.element_size() for split in run.task.data(0) for t in split)
+    monkeypatch.setattr("adamantine.study.trainer.KEPT", 4 * one)
+    assert made_in_two_rounds() == [*range(10), *range(4, 10)]
 
 
 def test_weights_decay_and_norms_and_biases_do_not() -> None:

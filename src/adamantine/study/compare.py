@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -16,11 +17,14 @@ from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import FORMAT, Folder, identity, opened
+from adamantine.study.origin import origins
 from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, planned, wanted
 from adamantine.study.schedules import SCHEDULES
 from adamantine.study.task import Settings, Task, check
-from adamantine.study.tasks import load
+from adamantine.study.tasks import TASKS, load
 from adamantine.study.workers import Inline, Pool, Runner
+
+MANY = 1000  # seeds, and values of an axis, at most: more is a slip of the finger
 
 
 class Watcher(Protocol):
@@ -65,24 +69,31 @@ def prepare(
     out: Path | None = None,
     command: str = "",
 ) -> Run:
-    """Checks every argument, loads the task, and builds each optimizer once.
+    """Checks every argument, loads the task, and takes one step with each optimizer.
 
     ``lrs`` and ``weight_decays`` map a method (its spec, its class name, or ``""`` for all) to an axis such
     as ``"1e-4:1e-2:5"`` or ``"0,0.01,0.1"``. Raises :class:`StudyError` for whatever the user can mend.
     """
+    from adamantine.study.trainer import rehearse  # here, for it needs torch
+
     if schedule not in SCHEDULES:
         raise StudyError(f"--schedule {schedule!r}: there are {', '.join(SCHEDULES)}")
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    if not 0 < len(seeds) <= MANY:
+        raise StudyError(f"--seeds: {len(seeds)} given; give 1 to {MANY}")
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise StudyError(f"--seeds {','.join(map(str, seeds))}: give different numbers, 0 or more")
     if grow < 0:
         raise StudyError(f"--grow must be 0 or more, not {grow}")
-    if confirm < 0:
-        raise StudyError(f"--confirm must be 0 or more, not {confirm}")
+    if not 0 <= confirm <= MANY:
+        raise StudyError(f"--confirm must be 0 to {MANY}, not {confirm}")
+    if max(seeds) + confirm >= 2**32:
+        raise StudyError(f"--seeds {max(seeds)}: with --confirm {confirm}, seeds must stay below {2**32}")
     settings = settings or Settings()
     searches = _methods(specs, lrs or {}, weight_decays or {})
     plan = Plan(task, settings, searches, seeds, schedule, grow, confirm)
     loaded = load(task, settings)
     manifest = _manifest(plan, loaded, command)
+    rehearse(plan, loaded)
     safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
     return Run(plan, loaded, manifest, out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}")
 
@@ -174,17 +185,25 @@ def _methods(
     for spec in parsed:
         methods.resolve(spec)
         lr_text, wd_text = _chosen(spec, lrs), _chosen(spec, weight_decays)
-        lr_axis = ranges.parse_axis(lr_text, "--lr") if lr_text else ranges.default_lrs(spec)
+        lr_axis = _axis(lr_text, "--lr") if lr_text else ranges.default_lrs(spec)
         mode = methods.probe(spec, lr_axis[0], 0.0)
-        wd_axis = (
-            ranges.parse_axis(wd_text, "--weight-decay")
-            if wd_text
-            else ranges.default_weight_decays(spec, mode)
-        )
+        wd_axis = _axis(wd_text, "--weight-decay") if wd_text else ranges.default_weight_decays(spec, mode)
         methods.probe(spec, lr_axis[-1], wd_axis[-1])
         found.append(Method("", str(spec), mode, lr_axis, wd_axis))
     titles = methods.titles(parsed, [method.decay for method in found])
     return tuple(dataclasses.replace(method, name=title) for method, title in zip(found, titles, strict=True))
+
+
+def _axis(text: str, option: str) -> tuple[float, ...]:
+    """The values of an axis, counted before they are made."""
+    for part in text.split(","):
+        with contextlib.suppress(ValueError):  # what is no number is for the parser to refuse
+            if part.count(":") == 2 and float(part.rpartition(":")[2]) > MANY:
+                raise StudyError(f"{option} {text!r}: at most {MANY} values")
+    values = ranges.parse_axis(text, option)
+    if len(values) > MANY:
+        raise StudyError(f"{option}: {len(values)} values; at most {MANY}")
+    return values
 
 
 def _matches(key: str, names: list[str]) -> bool:
@@ -205,6 +224,8 @@ def _chosen(spec: methods.Spec, given: Mapping[str, str]) -> str | None:
 def _manifest(plan: Plan, task: Task, command: str) -> dict[str, Any]:
     """Everything a reader needs to run this again, and nothing that changes when it is."""
     configuration = plan.to_dict()
+    users = [] if plan.task in TASKS else [plan.task.partition(":")[0]]
+    modules = users + [methods.parse(method.spec).module for method in plan.methods]
     files = {key: configuration["settings"].pop(key) for key in ("data_dir", "text")}
     return {
         "format": FORMAT,
@@ -221,6 +242,7 @@ def _manifest(plan: Plan, task: Task, command: str) -> dict[str, Any]:
         "fresh seeds": list(plan.fresh_seeds),
         "files": files,
         "data": check(task, plan.seeds[0]),
+        "code": origins(modules),
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("adamantine", "torch", "numpy", "scikit-learn")

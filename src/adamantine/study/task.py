@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -78,9 +79,12 @@ class Settings:
 def from_object(name: str, thing: Any) -> Task:
     """The task that a user's module, class or object describes."""
     if isinstance(thing, type) or (callable(thing) and not hasattr(thing, "model")):
-        thing = thing()
+        try:
+            thing = thing()
+        except Exception as error:  # the user's code
+            raise StudyError(f"task {name!r}: making it raised {type(error).__name__}: {error}") from error
     if isinstance(thing, Task):
-        return thing
+        return _checked(thing)
     missing = [
         part for part in ("model", "data", "loss", "metric") if not callable(getattr(thing, part, None))
     ]
@@ -94,8 +98,20 @@ def from_object(name: str, thing: Any) -> Task:
         for key in ("batch_size", "epochs", "score_name", "score_unit")
         if hasattr(thing, key)
     }
-    title = getattr(thing, "title", name)
-    return Task(name, title, thing.model, thing.data, thing.loss, thing.metric, **options)
+    title = getattr(thing, "title", None) or name
+    return _checked(Task(name, title, thing.model, thing.data, thing.loss, thing.metric, **options))
+
+
+def _checked(task: Task) -> Task:
+    for option in ("batch_size", "epochs"):
+        value = getattr(task, option)
+        if type(value) is not int or value < 1:
+            raise StudyError(f"task {task.name!r}: {option} must be a whole number from 1, not {value!r}")
+    for option in ("title", "score_name", "score_unit"):
+        value = getattr(task, option)
+        if not isinstance(value, str):
+            raise StudyError(f"task {task.name!r}: {option} must be text, not {value!r}")
+    return task
 
 
 def check(task: Task, seed: int) -> dict[str, Any]:
@@ -104,8 +120,15 @@ def check(task: Task, seed: int) -> dict[str, Any]:
     The SHA-256 is over the bytes of all six tensors, so that a resumed run is known to see the same data.
     Raises :class:`StudyError`, also for what the task's own code raises.
     """
-    try:
+    with task_errors(task):
         return _facts(task, seed)
+
+
+@contextmanager
+def task_errors(task: Task) -> Iterator[None]:
+    """Turns whatever the task's code raises into a :class:`StudyError` that says where."""
+    try:
+        yield
     except StudyError:
         raise
     except Exception as error:
@@ -134,6 +157,8 @@ def _facts(task: Task, seed: int) -> dict[str, Any]:
             digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     model = task.model(seed).eval()
+    if not any(p.requires_grad for p in model.parameters()):
+        raise StudyError(f"task {task.name!r}: its model has no parameters to train")
     with torch.no_grad():
         inputs, targets = data.validation
         outputs = model(inputs[:2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import time
@@ -18,14 +17,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from adamantine.groups import param_groups
 from adamantine.study import methods
 from adamantine.study.cell import Cell, Result
+from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
 from adamantine.study.schedules import SCHEDULES
-from adamantine.study.task import Data, Task
+from adamantine.study.task import Data, Task, task_errors
 from adamantine.study.tasks import load
 
 POINTS = 40  # per learning curve, at most
 ABSURD = 1000.0  # a loss so many times the first one (or 1, if that is larger) has diverged
 CHUNK = 2000  # examples per forward pass of an evaluation
+KEPT = 2**29  # bytes of data that one worker keeps between cells; a test split that seeds share counts once
 
 
 class Diverged(Exception):
@@ -38,7 +39,21 @@ class Trainer:
     def __init__(self, plan: Plan, task: Task | None = None) -> None:
         self.plan = plan
         self.task = task or load(plan.task, plan.settings)
-        self.data = functools.lru_cache(maxsize=4)(lambda seed: Data(*self.task.data(seed)))
+        self.kept: dict[int, Data] = {}
+        self.room = KEPT
+
+    def data(self, seed: int) -> Data:
+        """The seed's data. Every setting asks for every seed in turn, so the first ones that fit are kept:
+        a cache of the latest would drop each just before it is needed again."""
+        if seed in self.kept:
+            return self.kept[seed]
+        data = Data(*self.task.data(seed))
+        known = {id(tensor) for kept in self.kept.values() for split in kept for tensor in split}
+        size = sum(t.numel() * t.element_size() for split in data for t in split if id(t) not in known)
+        if size <= self.room:
+            self.room -= size
+            self.kept[seed] = data
+        return data
 
     def run(self, cell: Cell) -> Result:
         """Trains the cell. Whatever happens in it becomes part of the result."""
@@ -94,6 +109,30 @@ class Trainer:
                 curves["norm"].append(_norm(decaying))
                 curves["validation"][-1] = evaluate(task, model, data.validation)
         return curves["validation"][-1], evaluate(task, model, data.test)
+
+
+def rehearse(plan: Plan, task: Task) -> None:
+    """One step of each method at its largest weight decay on the task's own model and first batch.
+
+    Raises :class:`StudyError` naming the task or the method when either cannot work at all.
+    """
+    seed = plan.seeds[0]
+    with _single_threaded(), task_errors(task):
+        inputs, targets = Data(*task.data(seed)).train
+        for method in plan.methods:
+            torch.manual_seed(seed)
+            model = task.model(seed).train()
+            loss = task.loss(model(inputs[: task.batch_size]), targets[: task.batch_size])
+            loss.backward()  # type: ignore[no-untyped-call]
+            groups, _ = grouped(model, method.lrs[0], method.weight_decays[-1])
+            try:
+                methods.build(methods.parse(method.spec), groups, method.lrs[0]).step()
+            except StudyError:
+                raise
+            except Exception as error:  # an optimizer of the user's may raise anything
+                raise StudyError(
+                    f"--method {method.spec} cannot train {task.name!r}: {type(error).__name__}: {error}"
+                ) from error
 
 
 def evaluate(task: Task, model: nn.Module, split: tuple[Tensor, Tensor]) -> float:
