@@ -48,7 +48,7 @@ def width(inside: Sequence[bool] | Bools, best: int, axis: Sequence[float]) -> W
         low -= 1
     while high < len(axis) - 1 and inside[high + 1]:
         high += 1
-    reaches_rim = low == 0 or high == len(axis) - 1
+    reaches_rim = len(axis) > 1 and (low == 0 or high == len(axis) - 1)
     positive = [value for value in axis[low : high + 1] if value > 0]
     octaves = math.log2(positive[-1] / positive[0]) if positive else 0.0
     return Width(octaves, reaches_rim)

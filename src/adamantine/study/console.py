@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 
@@ -18,19 +19,29 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
+from adamantine.report.basin import widths
 from adamantine.report.model import Comparison, MethodGrid
-from adamantine.report.numbers import Scores, setting
+from adamantine.report.numbers import Scores, printable, setting
 from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, grown, validation_scores
-from adamantine.study.statistics import Width, choose, width
+from adamantine.study.statistics import choose
 
 MANY_PAIRS = 6  # beyond these the table shows the best method's pairs only
+SECONDS_A_LINE = 30.0  # where there is no terminal to draw bars in
+
+
+def _plain(text: str) -> str:
+    """Text of a task or a method that neither rich nor the terminal takes for an instruction."""
+    return escape(printable(text))
 
 
 class Display:
-    """A bar for all runs with the time left, and a line per method with its best setting so far."""
+    """A bar for all runs with the time left, and a line per method with its best setting so far.
+
+    Where the output is no terminal (a log file, a pipe), a line of text now and then.
+    """
 
     def __init__(self, plan: Plan, score: str, unit: str, console: Console) -> None:
         self.plan = plan
@@ -45,17 +56,19 @@ class Display:
             console=console,
         )
         self.methods = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[best]}", table_column=Column(overflow="fold")),
             console=console,
         )
         self.all_runs = self.overall.add_task("", total=None)
         self.tasks = {
-            method.spec: self.methods.add_task(escape(method.name), total=None, best="")
+            method.spec: self.methods.add_task(_plain(method.name), total=None, best="")
             for method in plan.methods
         }
         self.totals: dict[str, tuple[int, int]] = {}
+        self.console = console
+        self.last_line = -SECONDS_A_LINE  # the first result gets one
         self.live = Live(Group(self.methods, self.overall), console=console, refresh_per_second=8)
 
     def __enter__(self) -> Display:
@@ -68,19 +81,35 @@ class Display:
         self.totals[method.spec] = (done, total)
         self.methods.update(self.tasks[method.spec], completed=done, total=total)
         self._count()
-        self.live.start(refresh=True)
+        if self.console.is_interactive:
+            self.live.start(refresh=True)
 
     def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
         spec = result.cell.method
         done, total = self.totals[spec]
         self.totals[spec] = (done + 1, total)
-        method = next(method for method in self.plan.methods if method.spec == spec)
-        self.methods.update(self.tasks[spec], advance=1, best=self._best(method, results))
+        self.methods.advance(self.tasks[spec])
+        for method in self.plan.methods:  # all of them: a resumed run starts with results of each
+            if method.spec == spec or not self.methods.tasks[self.tasks[method.spec]].fields["best"]:
+                self.methods.update(self.tasks[method.spec], best=self._best(method, results))
         self._count()
+        if not self.console.is_interactive:
+            self._print_line(spec)
 
     def _count(self) -> None:
         done, total = (sum(counts) for counts in zip(*self.totals.values(), strict=True))
         self.overall.update(self.all_runs, completed=done, total=total)
+
+    def _print_line(self, spec: str) -> None:
+        now = time.monotonic()
+        runs, method = self.overall.tasks[self.all_runs], self.methods.tasks[self.tasks[spec]]
+        if now - self.last_line < SECONDS_A_LINE and not runs.finished:
+            return
+        self.last_line = now
+        best = f"; {method.description}: {method.fields['best']}" if method.fields["best"] else ""
+        self.console.print(
+            f"{runs.completed:.0f} of {runs.total:.0f} runs{best}", highlight=False, soft_wrap=True
+        )
 
     def _best(self, method: Method, results: Mapping[Cell, Result]) -> str:
         method = grown(method, self.plan, results)
@@ -90,47 +119,48 @@ class Display:
             return ""
         shown = float(scores[best].mean()) * (100 if self.unit == "%" else 1)
         where = f"lr {setting(method.lrs[best[0]])}, λ {setting(method.weight_decays[best[1]])}"
-        return f"best validation {self.score} {shown:.3g} {self.unit} at {where}"
+        return _plain(f"best validation {self.score} {shown:.3g} {self.unit} at {where}")
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Prints the tables of methods and differences, the answer and the advice; fits 80 columns."""
+    """Prints the tables of methods and differences, the answer and the advice; fits 80 columns,
+    and wraps in fewer."""
     shown = Scores.of(comparison)
-    console.print(f"\n[bold]{escape(comparison.task_title)}[/bold]")
+    console.print(f"\n[bold]{_plain(comparison.task_title)}[/bold]")
     console.print(_scores_table(comparison, shown))
     console.print(_search_table(comparison))
     if comparison.differences:
         console.print(_differences_table(comparison, shown))
-    console.print(f"[bold]{escape(comparison.answer)}[/bold]\n", highlight=False)
+    console.print(f"[bold]{_plain(comparison.answer)}[/bold]\n", highlight=False)
     advice = Table.grid(padding=(0, 1))
     for line in comparison.advice:
-        advice.add_row("•", escape(line))
+        advice.add_row("•", _plain(line))
     console.print(advice, highlight=False)
-    console.print(f"\n[dim]{escape(comparison.basin_rule)}[/dim]", highlight=False)
+    console.print(f"\n[dim]{_plain(comparison.basin_rule)}[/dim]", highlight=False)
 
 
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(headings[0])
+    table.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     return table
 
 
 def _scores_table(comparison: Comparison, shown: Scores) -> Table:
     table = _table(
         "At the setting with the best mean validation score",
-        *("method", "lr", "weight\ndecay", f"test\n{shown.label}", "95 %\ninterval", "vali-\ndation"),
+        *("method", "lr", "weight\ndecay", f"test\n{_plain(shown.label)}", "95 %\ninterval", "vali-\ndation"),
     )
     for method in comparison.methods:
         if method.best is None or method.at_best is None:
-            table.add_row(escape(method.name), *["–"] * 5)
+            table.add_row(_plain(method.name), *["–"] * 5)
             continue
         i, j = method.best
         estimate = method.at_best
         spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
         table.add_row(
-            escape(method.name),
+            _plain(method.name),
             setting(method.lrs[i]) + _edge_mark(method, "lr"),
             setting(method.weight_decays[j]) + _edge_mark(method, "weight_decay"),
             shown.number(estimate.mean) + spread,
@@ -150,27 +180,19 @@ def _search_table(comparison: Comparison) -> Table:
         *("method", "settings\nin basin", "octaves\nof lr", "octaves of\nweight decay", "diverged\nruns"),
     )
     for method in comparison.methods:
-        extents = ["–", "–"]
-        if method.best is not None:
-            i, j = method.best
-            lr = width(method.basin[:, j], i, method.lrs)
-            extents = [_octaves(lr), _octaves(width(method.basin[i, :], j, method.weight_decays))]
         diverged = f"{int(method.diverged.sum())} of {method.diverged.size}"
         missing = int((np.isnan(method.validation) & ~method.diverged).sum())
         if missing:
             diverged += f"\n[red]{missing} failed or not run[/red]"
         basin = f"{int(method.basin.sum())} of {method.basin.size}"
-        table.add_row(escape(method.name), basin, *extents, diverged)
+        table.add_row(_plain(method.name), basin, *widths(method), diverged)
     return table
 
 
-def _octaves(extent: Width) -> str:
-    return f"{'≥ ' if extent.open else ''}{extent.octaves:.1f}"
-
-
 def _differences_table(comparison: Comparison, shown: Scores) -> Table:
+    unit = "percentage points" if shown.unit == "%" else shown.unit
     table = _table(
-        "Differences of test scores, paired by seed",
+        f"Differences of test scores{f' in {_plain(unit)}' if unit else ''}, paired by seed",
         *("difference", "mean", "95 % interval", "verdict"),
     )
     pairs = comparison.differences
@@ -179,9 +201,9 @@ def _differences_table(comparison: Comparison, shown: Scores) -> Table:
     for d in pairs:
         style = "yellow" if d.verdict == "not decided" else "green"
         table.add_row(
-            escape(f"{d.a} − {d.b}"),
+            _plain(f"{d.a} − {d.b}"),
             shown.number(d.estimate.mean),
             shown.interval(d.estimate) or "–",
-            f"[{style}]{escape(d.verdict)}[/{style}]",
+            f"[{style}]{_plain(d.verdict)}[/{style}]",
         )
     return table
