@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib.util import find_spec
 
-NEEDED = ("torch", "sklearn", "matplotlib", "jinja2", "rich", "typer")
+ALWAYS = ("rich", "typer")
+NEEDED = {  # by command
+    "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
+    "report": ("scipy", "matplotlib", "jinja2"),
+}
 
 
 def main() -> None:
     """Starts the command line, or says which extra is missing and exits 2."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    missing = [name for name in (*NEEDED.get(command, ()), *ALWAYS) if find_spec(name) is None]
     if missing:
         print(
             f'adamantine: {", ".join(missing)} not installed; run: pip install "adamantine[study]"',
             file=sys.stderr,
         )
         raise SystemExit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows another
     from adamantine.cli import app
 
     app()

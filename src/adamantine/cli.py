@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from adamantine import __version__
 from adamantine.study.errors import StudyError
 
 app = typer.Typer(
@@ -49,8 +50,19 @@ EXAMPLES = """
 """
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"adamantine {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
     """Keeps the commands as subcommands."""
 
 
@@ -127,7 +139,7 @@ def compare(
         int | None, typer.Option(help="Training examples. Default: the task's.", rich_help_panel=TRAINING)
     ] = None,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Run folder. Default: runs/TASK-CODE; the code tells every different run apart.",
             metavar="DIR",
@@ -179,7 +191,7 @@ def compare(
                 str(data_dir) if data_dir else None,
                 str(text) if text else None,
             ),
-            out=out,
+            out=_folder(out),
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )
         console.print(f"[bold]{escape(run.task.title)}[/bold] → {escape(str(run.out))}")
@@ -226,6 +238,12 @@ def tasks() -> None:
     console.print(escape(protocol.strip()), highlight=False)
 
 
+def _folder(text: str | None) -> Path | None:
+    if text == "":  # which Path takes for the current folder
+        raise StudyError("--out '': give a folder, or '.' for the current one")
+    return None if text is None else Path(text)
+
+
 def _per_method(given: list[str] | None, option: str) -> dict[str, str]:
     """``["AdamW=1e-3:1e-1:5", "1e-4,1e-3"]`` to ``{"AdamW": "1e-3:1e-1:5", "": "1e-4,1e-3"}``."""
     axes: dict[str, str] = {}
@@ -239,6 +257,8 @@ def _per_method(given: list[str] | None, option: str) -> dict[str, str]:
 
 def _seeds(text: str) -> tuple[int, ...]:
     """``"3"`` to ``(0, 1, 2)``; ``"3,"`` to ``(3,)``; ``"3,7"`` to ``(3, 7)``."""
+    from adamantine.study.compare import MANY
+
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -247,7 +267,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         return tuple(numbers)
     if not numbers or numbers[0] < 1:
         raise StudyError(f"--seeds {text!r}: at least one seed is needed")
-    return tuple(range(numbers[0]))
+    return tuple(range(min(numbers[0], MANY + 1)))  # one too many is refused like a million too many
 
 
 @contextmanager
@@ -256,8 +276,13 @@ def _errors_in_one_line() -> Iterator[None]:
     errors = Console(stderr=True, soft_wrap=True)
     try:
         yield
-    except StudyError as error:
-        errors.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False)
+    except BrokenPipeError:  # the reader of our output has seen enough; click ends quietly
+        raise
+    except (StudyError, OSError) as error:
+        said = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        errors.print(f"[bold red]error:[/bold red] {escape(' '.join(said.split()))}", highlight=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         errors.print("\nStopped; what is finished is kept. Resume with the same command.", highlight=False)

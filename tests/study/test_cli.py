@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import adamantine
 from adamantine.cli import app
 
 TINY = (
@@ -82,6 +84,11 @@ def test_failed_cells_show_in_table_and_exit_code() -> None:
         ("compare --method tiny_optimizers:NotAnOptimizer", "not a torch.optim.Optimizer"),
         ("compare --seeds none", "--seeds 'none'"),
         ("compare --seeds 0", "at least one seed"),
+        ("compare --seeds 1000000000000", "--seeds: 1001 given; give 1 to 1000"),
+        ("compare --seeds 4294967296,", "seeds must stay below"),
+        ("compare --lr 1e-3:1:1e12", "--lr '1e-3:1:1e12': at most 1000 values"),
+        ("compare --task text --text .", "--text .: not a regular file"),
+        ("compare --out=", "--out '': give a folder"),
         ("compare --jobs 0 --task tiny_task:", "--jobs must be at least 1"),
         ("compare --schedule triangle", "--schedule 'triangle': there are cosine"),
         ("compare --epochs 0", "--epochs must be at least 1"),
@@ -94,6 +101,46 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: str, message: str)
     assert message in result.stderr
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device", "runs/x/cells.jsonl")
+
+    monkeypatch.setattr("adamantine.study.compare.compare", full)
+    result = invoke("compare", *TINY)
+    assert result.exit_code == 2
+    assert result.stderr == "error: runs/x/cells.jsonl: No space left on device\n"
+
+
+def test_fresh_leaves_the_folder_of_somebody_else_alone(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("years of work")
+    result = invoke("compare", *TINY, "--out", ".", "--fresh")
+    assert result.exit_code == 2
+    assert "has results.csv, but is no run folder" in result.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_version() -> None:
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, f"adamantine {adamantine.__version__}\n")
+
+
+def test_a_report_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
+    assert invoke("compare", *TINY, "--out", "run").exit_code == 0
+    (tmp_path / "run" / "report.html").unlink()
+    code = (
+        "import importlib.util as u, sys; find = u.find_spec; lacks = ('torch', 'sklearn')\n"
+        "u.find_spec = lambda name: None if name in lacks else find(name)\n"
+        "sys.modules.update(dict.fromkeys(lacks))\n"
+        "sys.argv = ['adamantine', 'report', 'run']\n"
+        "from adamantine.__main__ import main; main()"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}  # and its tables are full of other letters
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "report.html").exists()
+    assert b"?" in result.stdout
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +169,7 @@ def test_without_the_extra_one_line_says_what_to_install() -> None:
     code = (
         "import importlib.util as u, sys; find = u.find_spec\n"
         "u.find_spec = lambda name: None if name in ('sklearn', 'typer') else find(name)\n"
+        "sys.argv = ['adamantine', 'compare']\n"
         "from adamantine.__main__ import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,26 @@ def test_mnist_is_read(tmp_path: Path, place: str, pack: Callable[[bytes], bytes
     assert first.test[0].min() >= -0.1307 / 0.3081 - 1e-6
 
 
+def test_a_small_packed_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "bomb"
+    file.write_bytes(gzip.compress(idx(np.zeros((4, 2, 2), np.uint8)) + bytes(10**8)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(StudyError, match="more follow"):
+            read_idx(file, 3)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
+def test_small_files_give_all_they_have(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    task = load("mnist", Settings(data_dir=str(tmp_path)))
+    assert [len(y) for _, y in task.data(0)] == [20, 20, 20]
+    with pytest.raises(StudyError, match="--train-size 21: only 20"):
+        load("mnist", Settings(data_dir=str(tmp_path), train_size=21))
+
+
 def test_fashion_mnist_is_read(tmp_path: Path) -> None:
     write_mnist(tmp_path / "FashionMNIST" / "raw")
     assert "Fashion" in load("fashion-mnist", Settings(data_dir=str(tmp_path), train_size=5)).title
@@ -70,7 +91,9 @@ def test_missing_mnist_says_where_it_comes_from(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda raw: raw[:-1], "promises 40 x 28 x 28 = 31360 bytes, 31359 follow"),
-        (lambda raw: raw + b"x", "31361 follow"),
+        (lambda raw: raw + b"x", "31360 bytes, more follow"),
+        (lambda raw: gzip.compress(raw + bytes(10**8)), "31360 bytes, more follow"),
+        (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "which is no MNIST file"),
         (lambda raw: b"\x00\x00\x08\x01" + raw[4:], "starts with 00 00 08 01"),
         (lambda raw: b"", "starts with"),
         (lambda raw: raw[:9], "ends inside its 16-byte header"),
@@ -243,6 +266,25 @@ def test_a_damaged_or_incomplete_archive_is_named(tmp_path: Path) -> None:
     archive = tmp_path / "cifar-10-binary.tar.gz"
     archive.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(StudyError, match="damaged archive"):
+        read_cifar10(tmp_path)
+
+
+def test_a_packed_batch_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adamantine.study.tasks.cifar.LARGEST", 4 * (1 + PIXELS))
+    write_cifar(tmp_path, "bin", True, files("bin"))
+    read_cifar10(tmp_path)
+    write_cifar(tmp_path, "bin", True, files("bin") | {"data_batch_2.bin": bytes(5 * (1 + PIXELS))})
+    with pytest.raises(StudyError, match=r"data_batch_2\.bin: more than 12292 bytes"):
+        read_cifar10(tmp_path)
+
+
+def test_an_unreadable_archive_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    write_cifar(tmp_path, "bin", True, files("bin"))
+    monkeypatch.setattr(tarfile, "open", denied)
+    with pytest.raises(StudyError, match=r"cifar-10-binary\.tar\.gz: Permission denied"):
         read_cifar10(tmp_path)
 
 

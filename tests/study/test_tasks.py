@@ -79,6 +79,8 @@ def test_a_text_of_ones_own(tmp_path: Path) -> None:
     file.write_text("too short")
     with pytest.raises(StudyError, match="at least 16385 characters"):
         load("text", Settings(text=str(file)))
+    with pytest.raises(StudyError, match="not a regular file"):
+        load("text", Settings(text=str(tmp_path)))
     with pytest.raises(StudyError, match="No such file"):
         load("text", Settings(text=str(tmp_path / "none.txt")))
 

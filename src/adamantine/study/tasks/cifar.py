@@ -26,6 +26,7 @@ Bytes = NDArray[np.uint8]
 Open = Callable[[str], bytes]  # the content of one file of the data set
 
 PIXELS = 3 * 32 * 32
+LARGEST = 2**26  # bytes of one batch, however much a small archive unpacks to; CIFAR-10's are below 2**25
 BINARY = ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin")
 PYTHON = ("cifar-10-batches-py", "cifar-10-python.tar.gz", "")
 
@@ -85,13 +86,18 @@ def _in_archive(path: Path, folder: str) -> Iterator[Open]:
             raise FileNotFoundError(name) from None
         if member is None:
             raise FileNotFoundError(name)
-        return member.read()
+        content = member.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise StudyError(f"more than {LARGEST} bytes, which is no CIFAR-10 batch")
+        return content
 
     try:
         with tarfile.open(path, "r:gz") as archive:
             yield read
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise StudyError(f"{path}: damaged archive ({error}); fetch it again") from error
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror or error}") from error
 
 
 def _decode_binary(raw: bytes) -> tuple[Bytes, Bytes]:

@@ -10,6 +10,7 @@ import gzip
 import math
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from adamantine.study.errors import StudyError
 
 Bytes = NDArray[np.uint8]
+LARGEST = 2**28  # bytes of one file; MNIST's training images are 2**25.5
 
 
 def read_idx(path: Path, dimensions: int) -> Bytes:
@@ -25,14 +27,32 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
 
     Raises :class:`StudyError` naming the file and the fault: unreadable, bad gzip, wrong magic, wrong length.
     """
+    header = 4 + 4 * dimensions
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
+        with path.open("rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            with gzip.GzipFile(fileobj=plain) if packed else nullcontext(plain) as file:
+                raw = file.read(header)
+                shape = _shape(path, raw, dimensions)
+                content = file.read(
+                    math.prod(shape) + 1
+                )  # no more, however much a small gzip file unpacks to
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise StudyError(f"{path}: damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}") from error
+    if len(content) != math.prod(shape):
+        follow = "more" if len(content) > math.prod(shape) else len(content)
+        raise StudyError(
+            f"{path}: its header promises {' x '.join(map(str, shape))} = {math.prod(shape)} bytes, "
+            f"{follow} follow; fetch it again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _shape(path: Path, raw: bytes, dimensions: int) -> tuple[int, ...]:
+    """What the first bytes of a file promise."""
     magic = bytes((0, 0, 8, dimensions))
     if raw[:4] != magic:
         raise StudyError(
@@ -42,12 +62,9 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
     if len(raw) < header:
         raise StudyError(f"{path}: ends inside its {header}-byte header; fetch it again")
     shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", dimensions, 4))
-    if len(raw) - header != math.prod(shape):
-        raise StudyError(
-            f"{path}: its header promises {' x '.join(map(str, shape))} = {math.prod(shape)} bytes, "
-            f"{len(raw) - header} follow; fetch it again"
-        )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    if math.prod(shape) > LARGEST:
+        raise StudyError(f"{path}: its header promises {math.prod(shape)} bytes, which is no MNIST file")
+    return shape
 
 
 def read_mnist(folders: Sequence[Path], source: str) -> tuple[Bytes, Bytes, Bytes, Bytes]:

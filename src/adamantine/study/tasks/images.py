@@ -35,7 +35,7 @@ def mnist(settings: Settings) -> Task:
         name="mnist",
         title="MNIST digits (28 x 28), MLP 784-128-10",
         model=lambda seed: mlp(784, 128, 10),
-        data=_Images(files, settings.train_size or 10_000, mean=0.1307, std=0.3081),
+        data=_Images(files, settings.train_size, 10_000, mean=0.1307, std=0.3081),
         loss=cross_entropy,
         metric=error_rate,
         batch_size=64,
@@ -52,7 +52,7 @@ def fashion_mnist(settings: Settings) -> Task:
         name="fashion-mnist",
         title="Fashion-MNIST (28 x 28), MLP 784-128-10",
         model=lambda seed: mlp(784, 128, 10),
-        data=_Images(files, settings.train_size or 10_000, mean=0.2860, std=0.3530),
+        data=_Images(files, settings.train_size, 10_000, mean=0.2860, std=0.3530),
         loss=cross_entropy,
         metric=error_rate,
         batch_size=64,
@@ -67,7 +67,7 @@ def cifar10(settings: Settings) -> Task:
         name="cifar10",
         title="CIFAR-10 (32 x 32), residual CNN 8-16-32 with batch normalization",
         model=lambda seed: residual_net(3, (8, 16, 32), 10),
-        data=_Images(read_cifar10(folder), settings.train_size or 5000, mean=0.4734, std=0.2516),
+        data=_Images(read_cifar10(folder), settings.train_size, 5000, mean=0.4734, std=0.2516),
         loss=cross_entropy,
         metric=error_rate,
         batch_size=64,
@@ -90,12 +90,20 @@ class _Images:
     """Official train and test images with labels, split by the seed; ``[n, channels, height, width]``."""
 
     def __init__(
-        self, files: tuple[Bytes, Bytes, Bytes, Bytes], train_size: int, mean: float, std: float
+        self,
+        files: tuple[Bytes, Bytes, Bytes, Bytes],
+        train_size: int | None,
+        default: int,
+        mean: float,
+        std: float,
     ) -> None:
         self.images, self.labels, test_images, test_labels = files
-        self.mean, self.std, self.train_size = mean, std, train_size
+        self.mean, self.std = mean, std
         held_out = min(VALIDATION, len(self.labels) // 2)  # half, of a file cut down by its owner
-        check_train_size(train_size, len(self.labels) - held_out)
+        available = len(self.labels) - held_out
+        if train_size is not None:
+            check_train_size(train_size, available)
+        self.train_size = train_size or min(default, available)
         self.held_out = held_out
         self.test = (self._pixels(test_images), _classes(test_labels))
 

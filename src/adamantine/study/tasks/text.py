@@ -55,6 +55,8 @@ def _manual() -> str:
 
 def _from_file(name: str) -> tuple[str, str]:
     path = Path(name)
+    if path.exists() and not path.is_file():
+        raise StudyError(f"--text {name}: not a regular file")
     try:
         return path.name, path.read_bytes().decode("utf-8")
     except OSError as error:
