@@ -25,11 +25,11 @@ def test_decimals_show_two_digits_of_the_spread(
     assert Scores.of(make(method, unit=unit)).decimals == decimals
 
 
-def test_differences_show_two_digits_of_their_own_spread(
+def test_differences_show_a_digit_of_their_own_spread(
     make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
 ) -> None:
     method = replace(make_grid(), at_best=Estimate(0.5, 0.017, 0.4, 0.6, 3))
-    paired = Difference("A", "B", Estimate(-0.002, 0.0021, -0.004, -0.0004, 7), "A is better")
+    paired = Difference("A", "B", Estimate(-0.002, 0.0004, -0.0024, -0.0016, 7), "A is better")
     assert Scores.of(make(method)).decimals == 1
     assert Scores.of(make(method, differences=(paired,))).decimals == 2
 

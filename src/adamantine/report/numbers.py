@@ -64,16 +64,14 @@ class Scores:
 
     @classmethod
     def of(cls, comparison: Comparison) -> Scores:
-        """Decimals such that a typical standard deviation shows two significant digits, that of the scores
-        over seeds and that of the differences paired by seed, which is often the smaller one."""
+        """Decimals such that a typical standard deviation over seeds shows two significant digits, and that
+        of a difference paired by seed, which is often much smaller, at least one."""
         scale = 100.0 if comparison.score_unit == "%" else 1.0
         own = [m.at_best for m in comparison.methods if m.at_best is not None]
-        typical = [
-            _typical(e.std if e.std > 0 else abs(e.mean) / 50 for e in own),
-            _typical(d.estimate.std for d in comparison.differences),
-        ]
-        smallest = min((scale * spread for spread in typical if spread is not None), default=0.01)
-        decimals = min(max(1 - math.floor(math.log10(smallest)), 0), 6)
+        spread = _typical(e.std if e.std > 0 else abs(e.mean) / 50 for e in own) or 0.01 / scale
+        paired = _typical(d.estimate.std for d in comparison.differences) or spread
+        finest = min(spread / 10, paired) * scale
+        decimals = min(max(-math.floor(math.log10(finest)), 0), 6)
         return cls(comparison.score_name, comparison.score_unit, decimals)
 
     @property
