@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adamantine.report.basin import width
 from adamantine.report.model import Difference, Estimate
 from adamantine.study.statistics import (
     basin,
@@ -18,7 +19,6 @@ from adamantine.study.statistics import (
     paired_spread,
     seeds_to_decide,
     together,
-    width,
 )
 
 NAN = math.nan

@@ -189,7 +189,7 @@ def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
         return (
             "A setting is in the basin when its validation score equals the best's: one seed has no spread."
         )
-    noise = shown.gap(statistics.estimate([tolerance]))
+    noise = shown.apart(tolerance)
     return (
         "A setting is in the basin when it is joined to the method's best by neighbours in the grid and its "
         f"validation score is on average at most {noise} above the best's: the standard deviation over seeds "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -136,34 +136,6 @@ def basin(validation: Floats, best: tuple[int, int], tolerance: float) -> Bools:
     close = excess <= max(tolerance, 0.0) + SAME
     regions, _ = label(close)
     return np.asarray(regions == regions[best], np.bool_)
-
-
-@dataclass(frozen=True)
-class Width:
-    """Extent of a basin along one axis, in octaves (factors of 2) from its first to its last cell.
-
-    ``open`` when it reaches the last value on some side or weight decay 0: then it is at least so wide.
-    """
-
-    octaves: float
-    open: bool
-
-
-def width(inside: Sequence[bool] | Bools, best: int, axis: Sequence[float]) -> Width:
-    """Of the run of ``inside`` cells around ``best`` on one line of the grid.
-
-    >>> width([False, True, True, False], 1, (1.0, 2.0, 8.0, 16.0))
-    Width(octaves=2.0, open=False)
-    """
-    low = high = best
-    while low > 0 and inside[low - 1]:
-        low -= 1
-    while high < len(axis) - 1 and inside[high + 1]:
-        high += 1
-    reaches_rim = len(axis) > 1 and (low == 0 or high == len(axis) - 1)
-    positive = [value for value in axis[low : high + 1] if value > 0]
-    octaves = math.log2(positive[-1] / positive[0]) if positive else 0.0
-    return Width(octaves, reaches_rim)
 
 
 def paired_spread(scores: Sequence[Floats]) -> float:
