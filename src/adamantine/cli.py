@@ -52,7 +52,8 @@ EXAMPLES = """
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"adamantine {__version__}")
+        with _errors_in_one_line():
+            print(f"adamantine {__version__}", flush=True)
         raise typer.Exit
 
 
@@ -227,15 +228,16 @@ def tasks() -> None:
     from adamantine.study.tasks import TASKS
 
     console = Console()
-    table = Table(caption="Time: the default comparison on two cores, about.", caption_justify="left")
-    for heading in ("task", "what it is", "time", "from you"):
-        table.add_column(heading)
-    for name, entry in TASKS.items():
-        table.add_row(f"[bold]{name}[/bold]", escape(entry.summary), entry.duration, entry.needs)
-    console.print(table)
-    console.print("\n[bold]Your own[/bold]\n")
-    protocol = (task.__doc__ or "").partition("\n\n")[2].replace("``", "").replace("::", ":")
-    console.print(escape(protocol.strip()), highlight=False)
+    with _errors_in_one_line():
+        table = Table(caption="Time: the default comparison on two cores, about.", caption_justify="left")
+        for heading in ("task", "what it is", "time", "from you"):
+            table.add_column(heading)
+        for name, entry in TASKS.items():
+            table.add_row(f"[bold]{name}[/bold]", escape(entry.summary), entry.duration, entry.needs)
+        console.print(table)
+        console.print("\n[bold]Your own[/bold]\n")
+        protocol = (task.__doc__ or "").partition("\n\n")[2].replace("``", "").replace("::", ":")
+        console.print(escape(protocol.strip()), highlight=False)
 
 
 def _folder(text: str | None) -> Path | None:

@@ -126,6 +126,18 @@ def test_version() -> None:
     assert (result.exit_code, result.output) == (0, f"adamantine {adamantine.__version__}\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["--version", "tasks"])
+def test_a_full_disk_is_one_line(command: str) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "adamantine", command], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert result.returncode != 0
+    assert result.stderr.startswith(b"error: No space left on device\n")
+    assert b"Traceback" not in result.stderr
+
+
 def test_a_report_needs_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
     assert invoke("compare", *TINY, "--out", "run").exit_code == 0
     (tmp_path / "run" / "report.html").unlink()

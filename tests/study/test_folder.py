@@ -165,7 +165,13 @@ def test_the_order_of_methods_is_part_of_a_run(tmp_path: Path) -> None:
         pass
     other = json.loads(json.dumps(MANIFEST_DATA))
     other["configuration"]["methods"].reverse()
-    with pytest.raises(StudyError, match="in another order"), opened(tmp_path, other, fresh=False):
+    with (
+        pytest.raises(
+            StudyError,
+            match=r"methods: SGD\(momentum=0\.9\), .* there, SGD\(momentum=0\.99\), .* here\)",
+        ),
+        opened(tmp_path, other, fresh=False),
+    ):
         pass
 
 

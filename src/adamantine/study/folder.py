@@ -191,12 +191,13 @@ def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -
     if identity(there) == identity(here):
         return
     old, new = _flat(identity(there)), _flat(identity(here))
+    shared = old.keys() & new.keys()
     changes = [
         f"{key}: {old.get(key, 'none')} there, {new.get(key, 'none')} here"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
+        and (key in shared or not key.startswith("configuration.methods."))  # the list of methods says that
     ]
-    changes = changes or ["the same methods in another order"]
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
     raise StudyError(
         f"{path} holds another run ({'; '.join(changes[:3])}{more}); "
@@ -206,13 +207,14 @@ def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     """Every value under its path, for words only; a method goes by its spec."""
+    flat: dict[str, Any] = {}
     if isinstance(data, Mapping):
-        pairs = ((str(key), value) for key, value in data.items())
+        pairs = [(str(key), value) for key, value in data.items()]
     elif isinstance(data, list) and any(isinstance(value, Mapping) for value in data):
-        pairs = ((str(value.get("spec", index)), value) for index, value in enumerate(data))
+        pairs = [(str(value.get("spec", index)), value) for index, value in enumerate(data)]
+        flat[prefix] = ", ".join(key for key, _ in pairs)
     else:
         return {prefix: data}
-    flat: dict[str, Any] = {}
     for key, value in pairs:
         flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
     return flat
