@@ -168,6 +168,7 @@ def compare(
     moment, the same command goes on where it was.
     """
     from adamantine.report import render
+    from adamantine.report.numbers import printable
     from adamantine.study import compare as study
     from adamantine.study.console import Display, show
     from adamantine.study.methods import DEFAULTS
@@ -195,7 +196,7 @@ def compare(
             out=_folder(out),
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )
-        console.print(f"[bold]{escape(run.task.title)}[/bold] → {escape(str(run.out))}")
+        console.print(f"[bold]{escape(printable(run.task.title))}[/bold] → {escape(str(run.out))}")
         shown = Display(run.plan, run.task.score_name, run.task.score_unit, console)
         with nullcontext(study.Silent()) if quiet else shown as watcher:
             outcome = study.compare(run, jobs=cores() if jobs is None else jobs, fresh=fresh, watcher=watcher)

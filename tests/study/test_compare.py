@@ -19,7 +19,6 @@ from adamantine.study.cell import Cell, Result
 from adamantine.study.compare import Run, compare, prepare
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import JOURNAL, TABLE, read_manifest
-from adamantine.study.plan import Method
 
 Prepare = Callable[..., Run]
 
@@ -101,7 +100,7 @@ class Stop:
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def planned(self, method: Method, done: int, total: int) -> None: ...
+    def planned(self, *facts: object) -> None: ...
 
     def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
         self.left -= 1

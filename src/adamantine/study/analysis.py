@@ -38,9 +38,9 @@ def read(path: Path) -> Comparison:
     manifest = read_manifest(path)
     try:
         return analyse(manifest, read_results(path))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StudyError(
-            f"{path}: its manifest is damaged ({error}); run the comparison with --fresh"
+            f"{path}: its manifest is damaged ({error}); run the comparison again with another --out"
         ) from error
 
 

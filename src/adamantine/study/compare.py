@@ -30,7 +30,7 @@ MANY = 1000  # seeds, and values of an axis, at most: more is a slip of the fing
 class Watcher(Protocol):
     """Is told how a comparison goes on; see :mod:`adamantine.study.console`."""
 
-    def planned(self, method: Method, done: int, total: int) -> None:
+    def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None:
         """A method's grid now has ``total`` runs, of which ``done`` are done."""
 
     def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
@@ -40,7 +40,7 @@ class Watcher(Protocol):
 class Silent:
     """A watcher that shows nothing."""
 
-    def planned(self, method: Method, done: int, total: int) -> None: ...
+    def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None: ...
 
     def finished(self, result: Result, results: Mapping[Cell, Result]) -> None: ...
 
@@ -138,7 +138,7 @@ def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> Non
                 missing = wanted(method, plan, folder.results)
                 total = len(cells(grown(method, plan, folder.results), plan.seeds)) + plan.confirm
                 done = sum(cell in folder.results for cell in planned(method, plan, folder.results))
-                watcher.planned(method, done, total if missing else done)
+                watcher.planned(method, done, total if missing else done, folder.results)
                 waiting[method.spec] = len(missing)
                 queues.append(missing)
             todo = _interleaved(queues)

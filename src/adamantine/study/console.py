@@ -77,9 +77,10 @@ class Display:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.live.stop()
 
-    def planned(self, method: Method, done: int, total: int) -> None:
+    def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None:
         self.totals[method.spec] = (done, total)
-        self.methods.update(self.tasks[method.spec], completed=done, total=total)
+        best = self._best(method, results)
+        self.methods.update(self.tasks[method.spec], completed=done, total=total, best=best)
         self._count()
         if self.console.is_interactive:
             self.live.start(refresh=True)

@@ -19,8 +19,8 @@ from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
 
 #: Elements per call: a rule makes a dozen temporaries of this size. On a CPU they are to fit in the cache and
-#: to feed every thread (torch gives each 32768 elements or more); elsewhere they must not exhaust memory.
-ROOM_PER_THREAD = 65_536
+#: to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust memory.
+ROOM_PER_THREAD = 32_768
 ROOM_ELSEWHERE = 2**24
 
 #: Tensors up to this size are joined, since a call on them costs more than its arithmetic. No result depends
