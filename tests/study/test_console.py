@@ -106,3 +106,9 @@ def test_a_terminal_gets_bars(tiny: Callable[..., Run]) -> None:
         compare(run, watcher=display)
     assert "all runs" in file.getvalue()
     assert "16/16" in file.getvalue()
+
+
+def test_a_grid_to_paste_keeps_its_end(comparison: Comparison) -> None:
+    grid = ",".join(f"{value:.4g}" for value in range(1000, 1060))
+    printed = _printed(replace(comparison, advice=(f"--lr '{grid}'",)))
+    assert grid in "".join(printed.split())

@@ -134,6 +134,8 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(_differences_table(comparison, shown))
     console.print(f"[bold]{_plain(comparison.answer)}[/bold]\n", highlight=False)
     advice = Table.grid(padding=(0, 1))
+    advice.add_column()
+    advice.add_column(overflow="fold")  # a grid to paste is one long word, and must not lose its end
     for line in comparison.advice:
         advice.add_row("•", _plain(line))
     console.print(advice, highlight=False)
