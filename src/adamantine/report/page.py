@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from markupsafe import Markup, escape
 
 from adamantine.report.basin import RULE, widths
 from adamantine.report.figures import Panels, figure_files, order_by_test
+from adamantine.report.files import write_atomic
 from adamantine.report.model import Comparison, Difference, MethodGrid
 from adamantine.report.numbers import Scores, counted, printable, setting
 from adamantine.report.theme import Stroke, roles, stroke
@@ -50,19 +50,10 @@ _RUN_FACTS = ("seeds", "fresh seeds", "versions", "machine")
 
 def write(comparison: Comparison, out_dir: Path) -> None:
     """Write figures and page; see `adamantine.report.render`."""
+    (out_dir / "figures").mkdir(parents=True, exist_ok=True)
     for name, content in figure_files(comparison):
-        _replace_file(out_dir / "figures" / name, content)
-    _replace_file(out_dir / "report.html", page(comparison).encode(errors="replace"))
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        write_atomic(out_dir / "figures" / name, content)
+    write_atomic(out_dir / "report.html", page(comparison).encode(errors="replace"))
 
 
 def page(comparison: Comparison) -> str:

@@ -135,9 +135,10 @@ def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> Non
             for method in plan.methods:
                 if waiting[method.spec]:
                     continue
+                known = planned(method, plan, folder.results)
                 missing = wanted(method, plan, folder.results)
+                done = len(known) - len(missing)
                 total = len(cells(grown(method, plan, folder.results), plan.seeds)) + plan.confirm
-                done = sum(cell in folder.results for cell in planned(method, plan, folder.results))
                 watcher.planned(method, done, total if missing else done, folder.results)
                 waiting[method.spec] = len(missing)
                 queues.append(missing)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from adamantine.report.files import write_atomic
 from adamantine.study.cell import Cell, Result, from_json, to_json
 from adamantine.study.errors import StudyError
 
@@ -61,7 +62,7 @@ class Folder:
         for cell in order:
             if cell in self.results:
                 writer.writerow(_row(self.results[cell]))
-        write_atomic(self.path / TABLE, text.getvalue())
+        write_atomic(self.path / TABLE, text.getvalue().encode())
 
 
 @contextmanager
@@ -83,7 +84,9 @@ def opened(path: Path, manifest: Mapping[str, Any], *, fresh: bool) -> Iterator[
         if (path / MANIFEST).exists():
             _check_same(path, read_manifest(path), manifest)
         else:
-            write_atomic(path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+            write_atomic(
+                path / MANIFEST, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+            )
         _drop_torn_line(path / JOURNAL)
         results = {cell: result for cell, result in read_results(path).items() if result.status != "failed"}
         yield Folder(path, results)
@@ -129,16 +132,6 @@ def read_results(path: Path) -> dict[Cell, Result]:
             ) from error
         results[result.cell] = result
     return results
-
-
-def write_atomic(file: Path, text: str) -> None:
-    """Writes beside the file and renames, so that a reader sees the old text or the new, never a part."""
-    beside = file.with_name(f".{file.name}.tmp")
-    with beside.open("w", encoding="utf-8", newline="\n") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
 
 
 def _row(result: Result) -> list[str]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamantine.study.errors import StudyError
+from adamantine.study.origin import import_here
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -81,11 +79,8 @@ def resolve(spec: Spec) -> type[Optimizer]:
                 "or any other as module:Class"
             )
         return OPTIMIZERS[spec.class_name]
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(spec.module), spec.class_name)
+        found = getattr(import_here(spec.module), spec.class_name)
     except Exception as error:  # the module is the user's code
         raise StudyError(f"--method {spec}: cannot import it: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Optimizer)):

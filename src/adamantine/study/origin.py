@@ -1,14 +1,24 @@
-"""Which code of the user's a run depends on, so that an edited task or optimizer is another run."""
+"""The user's own code: imported from the current folder, and known, so that an edited one is another run."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 INSTALLED = {"site-packages", "dist-packages"}
+
+
+def import_here(name: str) -> ModuleType:
+    """The module, looked for in the current folder too: a console script does not, ``python -m`` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return importlib.import_module(name)
 
 
 def origins(modules: Iterable[str]) -> dict[str, str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from adamantine.study.errors import StudyError
+from adamantine.study.origin import import_here
 from adamantine.study.task import Data, Settings, Task, from_object
 
 
@@ -68,11 +67,8 @@ def _user_task(name: str, settings: Settings) -> Task:
             f"unknown task {name!r}: {hint}there are {', '.join(TASKS)}, or your own as module:object"
         )
     module_name, _, path = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # a console script does not have it, `python -m` does
     try:
-        thing = importlib.import_module(module_name)
+        thing = import_here(module_name)
         for part in filter(None, path.split(".")):
             thing = getattr(thing, part)
     except Exception as error:  # the module is the user's code
