@@ -19,12 +19,11 @@ from adamantine.report.curves import Quantity, draw_curves, has_curves, legend_h
 from adamantine.report.heatmap import cell_scores, draw_colour_bar, draw_heatmap, shared_norm
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, counted, printable, setting
-from adamantine.report.svg import drawing, inline, png, svg
+from adamantine.report.svg import drawing, inline, svg, themed
 from adamantine.report.testscores import draw_test_scores, seed_scores
-from adamantine.report.theme import DARK, LIGHT, Theme, recoloured
+from adamantine.report.theme import Theme, recoloured
 
 _PANEL = (4.5, 3.7)  # inches: 324 x 266 points, what a phone shows at full size
-_THEMES = {"light": LIGHT, "dark": DARK}
 
 
 def order_by_test(methods: tuple[MethodGrid, ...]) -> list[int]:
@@ -161,13 +160,7 @@ def figure_files(comparison: Comparison) -> Iterator[tuple[str, bytes]]:
     Figures without any data (no curves recorded, no method) are left out.
     """
     for name, draw in _drawings(comparison).items():
-        for theme_name, theme in _THEMES.items():
-            with drawing(theme):
-                figure = draw(theme)
-                yield f"{name}-{theme_name}.png", png(figure)
-                if theme is LIGHT:  # the dark twin of the SVG differs in colour codes only
-                    source = svg(figure, text="path")
-            yield f"{name}-{theme_name}.svg", recoloured(source, theme).encode()
+        yield from themed(name, draw)
 
 
 def _drawings(comparison: Comparison) -> dict[str, Callable[[Theme], Figure]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import matplotlib as mpl
 from markupsafe import escape
 from matplotlib.figure import Figure
 
-from adamantine.report.theme import LIGHT, Theme
+from adamantine.report.theme import DARK, LIGHT, Theme, recoloured
 
 PNG_DPI = 144
 
@@ -83,6 +83,17 @@ def svg(figure: Figure, *, text: str) -> str:
     with mpl.rc_context({"svg.fonttype": {"path": "path", "text": "none"}[text]}):
         figure.savefig(out, format="svg", metadata=metadata)
     return out.getvalue()
+
+
+def themed(name: str, draw: Callable[[Theme], Figure]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of a figure's four files: PNG and SVG, light and dark."""
+    for theme_name, theme in {"light": LIGHT, "dark": DARK}.items():
+        with drawing(theme):
+            figure = draw(theme)
+            yield f"{name}-{theme_name}.png", png(figure)
+            if theme is LIGHT:  # the dark twin of the SVG differs in colour codes only
+                source = svg(figure, text="path")
+        yield f"{name}-{theme_name}.svg", recoloured(source, theme).encode()
 
 
 def inline(source: str, *, prefix: str, alt: str) -> str:

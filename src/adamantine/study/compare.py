@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from adamantine.report.machine import processor
 from adamantine.report.model import Comparison
 from adamantine.study import methods, ranges
 from adamantine.study.analysis import analyse
@@ -251,17 +252,7 @@ def _manifest(plan: Plan, task: Task, command: str) -> dict[str, Any]:
         | {"python": platform.python_version()},
         "machine": {
             "system": f"{platform.system()} {platform.release()}",
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
         },
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()} ({platform.machine()})"
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

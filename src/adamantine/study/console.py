@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,18 +21,14 @@ from rich.table import Column, Table
 
 from adamantine.report.basin import widths
 from adamantine.report.model import Comparison, MethodGrid
-from adamantine.report.numbers import Scores, printable, setting
+from adamantine.report.numbers import Scores, setting
+from adamantine.report.terminal import new_table, plain
 from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, grown, validation_scores
 from adamantine.study.statistics import choose
 
 MANY_PAIRS = 6  # beyond these the table shows the best method's pairs only
 SECONDS_A_LINE = 30.0  # where there is no terminal to draw bars in
-
-
-def _plain(text: str) -> str:
-    """Text of a task or a method that neither rich nor the terminal takes for an instruction."""
-    return escape(printable(text))
 
 
 class Display:
@@ -63,7 +57,7 @@ class Display:
         )
         self.all_runs = self.overall.add_task("", total=None)
         self.tasks = {
-            method.spec: self.methods.add_task(_plain(method.name), total=None, best="")
+            method.spec: self.methods.add_task(plain(method.name), total=None, best="")
             for method in plan.methods
         }
         self.totals: dict[str, tuple[int, int]] = {}
@@ -120,50 +114,42 @@ class Display:
             return ""
         shown = float(scores[best].mean()) * (100 if self.unit == "%" else 1)
         where = f"lr {setting(method.lrs[best[0]])}, λ {setting(method.weight_decays[best[1]])}"
-        return _plain(f"best validation {self.score} {shown:.3g} {self.unit} at {where}")
+        return plain(f"best validation {self.score} {shown:.3g} {self.unit} at {where}")
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Prints the tables of methods and differences, the answer and the advice; fits 80 columns,
     and wraps in fewer."""
     shown = Scores.of(comparison)
-    console.print(f"\n[bold]{_plain(comparison.task_title)}[/bold]")
+    console.print(f"\n[bold]{plain(comparison.task_title)}[/bold]")
     console.print(_scores_table(comparison, shown))
     console.print(_search_table(comparison))
     if comparison.differences:
         console.print(_differences_table(comparison, shown))
-    console.print(f"[bold]{_plain(comparison.answer)}[/bold]\n", highlight=False)
+    console.print(f"[bold]{plain(comparison.answer)}[/bold]\n", highlight=False)
     advice = Table.grid(padding=(0, 1))
     advice.add_column()
     advice.add_column(overflow="fold")  # a grid to paste is one long word, and must not lose its end
     for line in comparison.advice:
-        advice.add_row("•", _plain(line))
+        advice.add_row("•", plain(line))
     console.print(advice, highlight=False)
-    console.print(f"\n[dim]{_plain(comparison.basin_rule)}[/dim]", highlight=False)
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="italic", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(headings[0], overflow="fold")
-    for heading in headings[1:]:
-        table.add_column(heading, justify="right", overflow="fold")
-    return table
+    console.print(f"\n[dim]{plain(comparison.basin_rule)}[/dim]", highlight=False)
 
 
 def _scores_table(comparison: Comparison, shown: Scores) -> Table:
-    table = _table(
+    table = new_table(
         "At the setting with the best mean validation score",
-        *("method", "lr", "weight\ndecay", f"test\n{_plain(shown.label)}", "95 %\ninterval", "vali-\ndation"),
+        *("method", "lr", "weight\ndecay", f"test\n{plain(shown.label)}", "95 %\ninterval", "vali-\ndation"),
     )
     for method in comparison.methods:
         if method.best is None or method.at_best is None:
-            table.add_row(_plain(method.name), *["–"] * 5)
+            table.add_row(plain(method.name), *["–"] * 5)
             continue
         i, j = method.best
         estimate = method.at_best
         spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
         table.add_row(
-            _plain(method.name),
+            plain(method.name),
             setting(method.lrs[i]) + _edge_mark(method, "lr"),
             setting(method.weight_decays[j]) + _edge_mark(method, "weight_decay"),
             shown.number(estimate.mean) + spread,
@@ -178,7 +164,7 @@ def _edge_mark(method: MethodGrid, axis: str) -> str:
 
 
 def _search_table(comparison: Comparison) -> Table:
-    table = _table(
+    table = new_table(
         "How wide the basin of good settings is, and what went wrong",
         *("method", "settings\nin basin", "octaves\nof lr", "octaves of\nweight decay", "diverged\nruns"),
     )
@@ -188,14 +174,14 @@ def _search_table(comparison: Comparison) -> Table:
         if missing:
             diverged += f"\n[red]{missing} failed or not run[/red]"
         basin = f"{int(method.basin.sum())} of {method.basin.size}"
-        table.add_row(_plain(method.name), basin, *widths(method), diverged)
+        table.add_row(plain(method.name), basin, *widths(method), diverged)
     return table
 
 
 def _differences_table(comparison: Comparison, shown: Scores) -> Table:
     unit = "percentage points" if shown.unit == "%" else shown.unit
-    table = _table(
-        f"Differences of test scores{f' in {_plain(unit)}' if unit else ''}, paired by seed",
+    table = new_table(
+        f"Differences of test scores{f' in {plain(unit)}' if unit else ''}, paired by seed",
         *("difference", "mean", "95 % interval", "verdict"),
     )
     pairs = comparison.differences
@@ -204,9 +190,9 @@ def _differences_table(comparison: Comparison, shown: Scores) -> Table:
     for d in pairs:
         style = "yellow" if d.verdict == "not decided" else "green"
         table.add_row(
-            _plain(f"{d.a} − {d.b}"),
+            plain(f"{d.a} − {d.b}"),
             shown.number(d.estimate.mean),
             shown.interval(d.estimate) or "–",
-            f"[{style}]{_plain(d.verdict)}[/{style}]",
+            f"[{style}]{plain(d.verdict)}[/{style}]",
         )
     return table
