@@ -8,6 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import adamantine.torch as at
 from adamantine.rules.decay import MODES
+from adamantine.torch.engines.generic import NAMES
 
 #: One entry per rule text. ``step``: where in training the check stands; RAdam changes its rule after five.
 CASES = {
@@ -93,6 +94,20 @@ def test_derivatives_by_betas(case, mode):
 @pytest.mark.parametrize("mode", ["l2", "decoupled"])
 def test_second_derivatives(case, mode):
     assert gradgradcheck(*setting(case, mode))
+
+
+def test_the_angle_has_its_derivatives_everywhere():
+    """In all its pieces and beside the choices between them; at y = 0, where |y| would have lost them."""
+    y = leaf([0.0, 0.0, 0.3, -0.3, 1.0, -1.0, 1.8, 1.0, -7.0, 5.0])
+    x = leaf([1.0, 1e-9, 2.0, 2.0, 1.0, 1.1, 1.0, 1.8, 0.5, 0.0])
+
+    def derivatives(arctan2):
+        first = torch.autograd.grad(arctan2(y, x).sum(), (y, x), create_graph=True)
+        return *first, *torch.autograd.grad(first[0].sum() + first[1].sum(), (y, x))
+
+    for ours, torchs in zip(derivatives(NAMES["arctan2"]), derivatives(torch.arctan2), strict=True):
+        # a derivative of a polynomial of degree 27 is less exact than the polynomial, a second one still less
+        torch.testing.assert_close(ours, torchs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])

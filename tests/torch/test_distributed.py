@@ -23,7 +23,7 @@ def mesh(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, about experimental parts
-@pytest.mark.parametrize("name", ["AdamW", "SGD", "RAdam", "Lion"])
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "RAdam", "Lion", "AdamAtan2"])
 @pytest.mark.parametrize("options", [{}, {"max_norm": 0.1, "on_nonfinite": "skip"}])
 def test_a_sharded_model_takes_the_same_steps(mesh, name, options):
     from torch.distributed.fsdp import fully_shard

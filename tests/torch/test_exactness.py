@@ -73,6 +73,42 @@ def test_same_bits_as_the_reference(rule, mode, foreach, dtype):
             np.testing.assert_array_equal(mine, its)
 
 
+@pytest.mark.parametrize(
+    ("rule", "extra"),
+    [(rule, {}) for rule in sorted(CASES)]
+    + [(rule, {"eps": 0.0}) for rule in sorted(CASES) if "eps" in RULES[rule].hyper],
+)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_same_bits_for_numbers_at_the_edges(rule, extra, mode, dtype):
+    """±0, denormals, the largest, ∞ and NaN as weights and as gradients; of a NaN only the place counts."""
+    name, options = CASES[rule]
+    options = {**options, **extra}
+    info = np.finfo(dtype)
+    sizes = np.array([0.0, info.smallest_subnormal, info.tiny, 1e-20, 1.0, 1e18, info.max, np.inf], dtype)
+    edges = np.array([*sizes, *-sizes, np.nan], dtype)
+    w, g = (grid.ravel() for grid in np.meshgrid(edges, edges))
+    theta, p = {"w": w}, torch.nn.Parameter(torch.tensor(w))
+    cls = at.OPTIMIZERS[name]
+    ours = cls([p], lr=0.5, weight_decay=0.1, decay=mode, **options)
+    hyper = {key: options.get(key, ours.defaults[key]) for key in ours.rule(ours.param_groups[0]).hyper}
+    reference = Reference(rule, lr=0.5, decay=mode, weight_decay=0.1, **hyper)
+    bits = f"u{info.bits // 8}"
+    for t in range(7):  # RAdam changes its rule after five
+        gradient = g if t % 3 else -g
+        reference.step(theta, {"w": gradient})
+        p.grad = torch.tensor(gradient)
+        ours.step()
+        pairs = [(p.detach().numpy(), theta["w"])]
+        pairs += [
+            (ours.state[p][slot].numpy(), reference.state["w"][slot]) for slot in RULES[rule].slots.values()
+        ]
+        for mine, its in pairs:
+            number = ~np.isnan(its)
+            np.testing.assert_array_equal(np.isnan(mine), ~number)
+            np.testing.assert_array_equal(mine[number].view(bits), its[number].view(bits))
+
+
 @pytest.mark.parametrize("rule", ["adam", "adam_atan2", "rmsprop_centered_momentum", "sgd"])
 @pytest.mark.parametrize("mode", ["decoupled", "cautious", "l2"])
 def test_joining_cutting_and_threads_do_not_show(monkeypatch, rule, mode):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numpy import arctan2, sqrt
+from numpy import sqrt
 
 from adamantine.rules.adam import moments
+from adamantine.rules.arctan2 import arctan2
 from adamantine.rules.rule import Rule, Scalars
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule, apply, bind
+from adamantine.rules.arctan2 import arctan2
 from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
 
@@ -35,12 +36,16 @@ def _maximum(x: Tensor, y: Tensor | float) -> Tensor:
     return torch.maximum(x, y) if isinstance(y, Tensor) else torch.clamp_min(x, y)
 
 
-#: What rule texts may call.
+def _sign(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), x, torch.sign(x))  # torch.sign(nan) is 0: a broken gradient would look flat
+
+
+#: What rule texts may call; NaN goes through all of them, as through NumPy's.
 NAMES: dict[str, Callable[..., Tensor]] = {
     "absolute": torch.absolute,
-    "arctan2": exact.arctan2,
+    "arctan2": bind(arctan2, where=torch.where),
     "maximum": _maximum,
-    "sign": torch.sign,
+    "sign": _sign,
     "sqrt": exact.sqrt,
     "where": torch.where,
 }
