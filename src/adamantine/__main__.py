@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 ALWAYS = ("rich", "typer")
 NEEDED = {  # by command
+    "bench": ("torch", "matplotlib", "jinja2"),
     "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
     "report": ("scipy", "matplotlib", "jinja2"),
 }

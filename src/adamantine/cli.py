@@ -1,4 +1,5 @@
-"""The command line: argument parsing only; the work is in :mod:`adamantine.study`."""
+"""The command line: argument parsing only; the work is in :mod:`adamantine.study` and
+:mod:`adamantine.bench`."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from adamantine import __version__
+from adamantine.bench.errors import BenchError
 from adamantine.study.errors import StudyError
 
 app = typer.Typer(
@@ -208,6 +210,61 @@ def compare(
 
 
 @app.command()
+def bench(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="tensor, gpt2, resnet18, many, one, clip, mlp, deep-mlp, bfloat16, memory, rules, or one rule"
+            " as rules/lion; repeated. Default: all.",
+            metavar="NAME",
+        ),
+    ] = None,
+    peers: Annotated[
+        str | None,
+        typer.Option(
+            help="Of fused, default, foreach (torch's), deepspeed, optimi, pytorch_optimizer, schedulefree,"
+            " compile, separated by commas. Default: all that are installed, without compile.",
+            metavar="NAMES",
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Default: torch.get_num_threads().")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Tiny sizes: shows in seconds that everything runs.")
+    ] = False,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "--output", help="Default: runs/bench-DATE-TIME.", metavar="DIR"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """How fast is a step on [bold]this machine[/bold], next to torch, to other packages and to its memory?
+
+    All contestants of a case take turns in one process; what counts are the medians of their ratios. Prints a
+    table per case and the goals, and writes results.json with every round, summary.txt and a figure.
+    """
+    from adamantine.bench import report as bench_report
+    from adamantine.bench import run as bench_run
+    from adamantine.bench.console import Display, Silent, show
+
+    console = Console()
+    with _errors_in_one_line("Stopped; nothing was written."):
+        plan = bench_run.prepare(
+            cases=tuple(case or ()),
+            peers=tuple(part for part in (peers or "").split(",") if part),
+            threads=threads,
+            quick=quick,
+        )
+        folder = _folder(out) or bench_run.default_folder()
+        folder.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
+        shown = Display(len(plan.cases), console)
+        with nullcontext(Silent()) if quiet else shown as watcher:
+            results = bench_run.run(plan, watcher, command=shlex.join(["adamantine", *sys.argv[1:]]))
+        bench_report.write(results, folder)
+        show(results, console)
+        console.print(f"Written: {escape(str(folder))}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder of [bold]adamantine compare[/bold].")],
 ) -> None:
@@ -274,19 +331,21 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 @contextmanager
-def _errors_in_one_line() -> Iterator[None]:
+def _errors_in_one_line(
+    stopped: str = "Stopped; what is finished is kept. Resume with the same command.",
+) -> Iterator[None]:
     """What the user can mend ends as one red line and exit code 2; Ctrl-C ends with what to do next."""
     errors = Console(stderr=True, soft_wrap=True)
     try:
         yield
     except BrokenPipeError:  # the reader of our output has seen enough; click ends quietly
         raise
-    except (StudyError, OSError) as error:
+    except (StudyError, BenchError, OSError) as error:
         said = str(error)
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         errors.print(f"[bold red]error:[/bold red] {escape(' '.join(said.split()))}", highlight=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        errors.print("\nStopped; what is finished is kept. Resume with the same command.", highlight=False)
+        errors.print(f"\n{stopped}", highlight=False)
         raise typer.Exit(130) from None

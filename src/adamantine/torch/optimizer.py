@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, overload
+from typing import Any, ClassVar, Literal, overload
 
 import torch
+import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -18,11 +19,24 @@ from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.rules.hyper import check
 from adamantine.schedules import peak_lr
 from adamantine.torch import checkpoint
-from adamantine.torch.engines.contract import Engine, Update
+from adamantine.torch.engines import native
+from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.generic import GENERIC
-from adamantine.torch.norm import global_norm
+from adamantine.torch.engines.native import Lot, NativeEngine
+from adamantine.torch.engines.explain import Explanation, explain, name_parameters
+from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares
+from adamantine.torch.options import (
+    EngineName,
+    OnNonfinite,
+    StateDType,
+    check_choice,
+    check_flags,
+    check_tensors,
+    settle_mode,
+)
 
-OnNonfinite = Literal["ignore", "skip", "raise"]
+#: Arguments of every class that are no group's.
+_FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine")
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,8 @@ class Optimizer(torch.optim.Optimizer):
     Attributes:
         max_norm: clip the global gradient norm inside the step, or None. May be assigned between steps.
         on_nonfinite: what a step with an infinite or NaN gradient does.
+        engine: ``"auto"``, ``"native"`` or ``"generic"``; may be assigned between steps. `explain` says what
+            runs where.
         skipped_steps: how many steps ``on_nonfinite="skip"`` has left out; kept in the state dict.
         last_norm: global norm before clipping, of the last step with ``max_norm`` or a guard; None before.
     """
@@ -54,16 +70,16 @@ class Optimizer(torch.optim.Optimizer):
     foreign_decay: ClassVar[str] = "l2"
     #: Whether torch's class of this name refuses tensor hyperparameters under ``foreach=True``.
     foreach_refuses_tensors: ClassVar[bool] = False
-    engine: ClassVar[Engine] = GENERIC
 
     def __init__(self, params: ParamsT, options: dict[str, Any]) -> None:
-        """``options``: the subclass's arguments by name; all but the last two become group defaults."""
-        max_norm, on_nonfinite = options.pop("max_norm"), options.pop("on_nonfinite")
-        _settle_mode(options)
-        self._check_tensors(options)
-        _check_flags(type(self).__name__, options)
-        check({**options, "max_norm": max_norm})
-        _check_guard(on_nonfinite)
+        """``options``: the subclass's arguments by name; all but the last three become group defaults."""
+        max_norm, on_nonfinite, engine = (options.pop(name) for name in _FOR_ALL_GROUPS)
+        settle_mode(options)
+        self._check_options(options)
+        check({"max_norm": max_norm})
+        check_choice("on_nonfinite", on_nonfinite, OnNonfinite)
+        check_choice("engine", engine, EngineName)
+        check_flags(options, engine)
         if options["differentiable"] and (max_norm is not None or on_nonfinite != "ignore"):
             raise ValueError(
                 "max_norm and on_nonfinite are decided on the host and would cut the graph of "
@@ -71,9 +87,13 @@ class Optimizer(torch.optim.Optimizer):
             )
         self.max_norm: float | None = max_norm
         self.on_nonfinite: OnNonfinite = on_nonfinite
+        self.engine: EngineName = engine
         self.skipped_steps = 0
         self.last_norm: float | None = None
+        self._native: NativeEngine | None = None
+        self._measured: list[tuple[Tensor, Squares]] = []
         super().__init__(params, options)
+        self._warn_of_flags()
 
     @abstractmethod
     def rule(self, group: dict[str, Any]) -> Rule:
@@ -89,13 +109,12 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: a hyperparameter of this group is out of range, or not for a group to have.
         """
         if isinstance(param_group, dict):
-            for name in {"max_norm", "on_nonfinite"} & set(param_group):
+            for name in set(_FOR_ALL_GROUPS) & set(param_group):
                 raise ValueError(
                     f"{name} is for all groups together; give it to the optimizer, not to a group"
                 )
-            _settle_mode(param_group)
-            self._check_tensors({**self.defaults, **param_group})
-            check({**self.defaults, **param_group})
+            settle_mode(param_group)
+            self._check_options({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         group["constructed_lr"] = _double(group["lr"])
@@ -107,7 +126,6 @@ class Optimizer(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch._disable_dynamo  # type: ignore[attr-defined]  # host numbers in between: nothing to trace
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step of every parameter that has a gradient.
 
@@ -116,29 +134,132 @@ class Optimizer(torch.optim.Optimizer):
 
         Raises:
             FloatingPointError: a gradient is not finite and ``on_nonfinite="raise"``; nothing has moved.
-            RuntimeError: a sparse gradient that this rule cannot use.
+            RuntimeError: a sparse gradient that this rule cannot use; or, with ``engine="native"``, a
+                parameter that the kernel cannot take. Nothing has moved.
         """
+        if torch.compiler.is_compiling():
+            return self._step_untraced(closure)
+        if self._is_observed():
+            return self._step_observed() if closure is None else self._step_observed(closure)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch's wrapper costs as much as a small step
+
+    def _is_observed(self) -> bool:
+        """Whether hooks are to run, or a profiler wants the step by name.
+
+        A subclass that overrides ``step`` has torch's wrapper around its own.
+        """
+        return type(self).step is Optimizer.step and bool(
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
+            or torch.autograd._profiler_enabled()
+        )
+
+    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.set_grad_enabled(self.defaults["differentiable"]):
-            grad_scale = self._grad_scale()
-            if grad_scale is None:
-                self.skipped_steps += 1
-            else:
-                plans = [self._plan(group) for group in self.param_groups]  # every check before any change
-                updates = [u for plan in plans if plan for u in self._updates(plan, grad_scale)]
-                self.engine.run(updates)
+        if self.engine == "generic" or self.defaults["differentiable"] or native.native is None:
+            if self.engine == "native":
+                raise RuntimeError(f"engine='native': {native.MISSING}")
+            with torch.set_grad_enabled(self.defaults["differentiable"]):
+                self._step_generic()
+        else:
+            with self.native_engine() as engine:
+                self._step_native(engine)
         return loss
 
-    def _grad_scale(self) -> float | None:
-        """The clipping factor, or None if this step is to be left out."""
-        _check_guard(self.on_nonfinite)  # it may have been assigned
+    _step_untraced = torch._disable_dynamo(_step)  # type: ignore[attr-defined]  # host numbers: nothing to trace
+    _step_observed = torch.optim.Optimizer.profile_hook_step(_step)
+
+    def _step_generic(self) -> None:
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        grad_scale = self._grad_scale(None, params)
+        if grad_scale is None:
+            return
+        plans = [self._plan(group, group["params"]) for group in self.param_groups]
+        GENERIC.run([u for plan in plans if plan for u in self._updates(plan, grad_scale)])
+
+    def _step_native(self, engine: NativeEngine) -> None:
+        """As the generic step: every check before any change. What the kernel refuses, that one takes."""
+        rules = [self.rule(group) for group in self.param_groups]
+        found = engine.gather(self.param_groups, rules, self.state)
+        refused = self._refused(found.refused) if found.refused else []
+        grad_scale = self._grad_scale(engine, [p for plan in refused for p in plan.params])
+        if grad_scale is None:
+            return
+        fresh: set[Tensor] = set()
+        if found.incomplete:
+            plans = [self._plan(group, group["params"]) for group in self.param_groups]
+            with torch.no_grad():
+                for plan in plans:
+                    if plan:
+                        fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
+            found = engine.gather(self.param_groups, rules, self.state, fresh)
+            refused = self._refused(found.refused)  # a new state may lie in another order than its parameter
+        engine.run([self._row(lot, rules[lot.group]) for lot in found.lots], grad_scale)
+        if refused:
+            with torch.no_grad():
+                GENERIC.run(
+                    [
+                        update
+                        for plan in refused
+                        for update in self._updates(plan, grad_scale, fresh, alone=found.overlapping)
+                    ]
+                )
+
+    def _refused(self, indices: list[int]) -> list[_Plan]:
+        """The generic engine's part of a native step."""
+        if indices and self.engine == "native":
+            raise RuntimeError(
+                "engine='native', but the kernel cannot take every parameter:\n"
+                f"{self.explain().of_engine('generic')}\nengine='auto' runs these on the generic engine"
+            )
+        chosen = set(indices)
+        plans = []
+        first = 0
+        for group in self.param_groups:
+            params = [p for index, p in enumerate(group["params"], first) if index in chosen]
+            first += len(group["params"])
+            if plan := self._plan(group, params):
+                plans.append(plan)
+        return plans
+
+    def _row(self, lot: Lot, rule: Rule) -> tuple[int, list[Any], tuple[float, ...]]:
+        """The host numbers of what the kernel moves together."""
+        group = self.param_groups[lot.group]
+        lr, decay = self._decay(group)
+        hyper = {name: _host(group[name], False) for name in rule.hyper}
+        return native.row(lot, rule, hyper, decay, lr, -1.0 if group["maximize"] else 1.0)
+
+    def native_engine(self) -> NativeEngine:
+        """This optimizer's, made on demand; it takes no part in pickles and copies."""
+        if self._native is None:
+            self._native = NativeEngine()
+        return self._native
+
+    def explain(self) -> Explanation:
+        """Which parameter runs on which engine, and why; ``print`` it. Before or after any step."""
+        return explain(self)
+
+    def _grad_scale(self, engine: NativeEngine | None, others: list[Tensor]) -> float | None:
+        """The clipping factor, or None if this step is to be left out.
+
+        The gradients are those that ``engine`` has gathered, and those of ``others``.
+        """
+        check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # it may have been assigned
         if self.max_norm is None and self.on_nonfinite == "ignore":
             return 1.0
-        grads = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
-        norm = self.last_norm = global_norm(grads)
+        sums = squares([p.grad for p in others if p.grad is not None])
+        total = 0.0 if engine is None else engine.sum_of_squares()
+        for each in sums:
+            total += each.sum
+        norm = self.last_norm = math.sqrt(total)
+        self._measured = list(zip(others, sums, strict=True))
         if not math.isfinite(norm) and self.on_nonfinite != "ignore":
             if self.on_nonfinite == "raise":
                 culprits = ", ".join(self._nonfinite_names()) or "none alone: their norm overflows"
@@ -146,40 +267,38 @@ class Optimizer(torch.optim.Optimizer):
                     f"gradients are not finite (global norm {norm}): {culprits}. No parameter has moved; "
                     "on_nonfinite='skip' leaves such steps out and counts them in skipped_steps"
                 )
+            self.skipped_steps += 1
             return None
-        if self.max_norm is None:
-            return 1.0
-        factor = float(self.max_norm) / (norm + 1e-6)  # torch's clip_grad_norm_ has the same 1e-6
-        return 1.0 if factor >= 1.0 else factor
+        return clip_factor(norm, self.max_norm)
 
     def _nonfinite_names(self) -> Iterator[str]:
-        for number, group in enumerate(self.param_groups):
-            names = group.get("param_names")
-            for index, p in enumerate(group["params"]):
-                grad = p.grad
-                if grad is None:
-                    continue
-                values = grad.coalesce().values() if grad.is_sparse else grad
+        for p, name in name_parameters(self.param_groups).items():
+            if p.grad is not None:
+                values = p.grad.coalesce().values() if p.grad.is_sparse else p.grad
                 if not torch.isfinite(values).all():
-                    yield names[index] if names else f"parameter {index} of group {number}"
+                    yield name
 
-    def _plan(self, group: dict[str, Any]) -> _Plan | None:
-        """What the group is about to do, every check made and nothing changed but the record of its lr."""
-        params = [p for p in group["params"] if p.grad is not None]
+    def _plan(self, group: dict[str, Any], params: list[Tensor]) -> _Plan | None:
+        """What these are about to do, every check made and nothing changed but the record of the lr."""
+        params = [p for p in params if p.grad is not None]
         if not params:
             return None
         rule = self.rule(group)
+        lr, decay = self._decay(group)
+        grads = [self._usable(p.grad, rule, group) for p in params]
+        return _Plan(group, rule, params, grads, lr, decay)
+
+    def _decay(self, group: dict[str, Any]) -> tuple[Any, Coefficients]:
+        """η of this step, which is put on record, and what the decay mode makes of it."""
         differentiable = group["differentiable"]
         lr = _host(group["lr"], differentiable)
         group["highest_lr"] = max(group["highest_lr"], _double(lr))
-        decay = coefficients(
+        return lr, coefficients(
             group["decay"],
             lr=lr,
             weight_decay=_host(group["weight_decay"], differentiable),
             peak_lr=peak_lr(group) if group["decay"] in NEED_PEAK else None,
         )
-        grads = [self._usable(p.grad, rule, group) for p in params]
-        return _Plan(group, rule, params, grads, lr, decay)
 
     def _usable(self, grad: Tensor, rule: Rule, group: dict[str, Any]) -> Tensor:
         """The gradient as the engines take it: dense, or sparse where the rule allows it."""
@@ -202,13 +321,18 @@ class Optimizer(torch.optim.Optimizer):
             )
         return grad
 
-    def _updates(self, plan: _Plan, grad_scale: float) -> Iterator[Update]:
-        """The plan's parameters, in lots that share every host number (normally one lot)."""
+    def _updates(
+        self, plan: _Plan, grad_scale: float, fresh: Iterable[Tensor] = (), *, alone: bool = False
+    ) -> Iterator[Update]:
+        """The plan's parameters, in lots that share every host number (normally one lot).
+
+        ``fresh``: whose state was made for this step; ``alone``: one after the other, none joined.
+        """
         group, rule = plan.group, plan.rule
         differentiable = group["differentiable"]
         hyper = {name: _host(group[name], differentiable) for name in rule.hyper}
         lots: dict[Any, list[int]] = {}
-        states, steps = self._advance_states(plan.params, group, rule)
+        states, steps = self._advance_states(plan.params, group, rule, fresh)
         for index, (state, t) in enumerate(zip(states, steps, strict=True)):
             carried = tuple(float(state[name]) for name in rule.carried)
             lots.setdefault((t, carried), []).append(index)
@@ -228,19 +352,20 @@ class Optimizer(torch.optim.Optimizer):
                 eta=plan.lr,
                 grad_scale=-grad_scale if group["maximize"] else grad_scale,
                 differentiable=differentiable,
-                foreach=group.get("foreach"),
+                foreach=False if alone else group.get("foreach"),
             )
 
     def _advance_states(
-        self, params: list[Tensor], group: dict[str, Any], rule: Rule
+        self, params: list[Tensor], group: dict[str, Any], rule: Rule, fresh: Iterable[Tensor]
     ) -> tuple[list[dict[str, Any]], list[int]]:
         """Each parameter's state with every slot present, and t, the number of this step."""
         if not rule.slots and not rule.counts_steps:
             return [{} for _ in params], [2] * len(params)  # nothing to keep; torch keeps no entry either
-        fresh = [self._fill_state(p, group, rule) for p in params]
+        fresh = set(fresh)
+        first = [self._fill_state(p, group, rule) or p in fresh for p in params]
         states = [self.state[p] for p in params]
         if not rule.counts_steps:
-            return states, [1 if is_fresh else 2 for is_fresh in fresh]
+            return states, [1 if is_first else 2 for is_first in first]
         counters = [state["step"] for state in states]
         torch._foreach_add_(counters, 1)
         return states, [int(counter) for counter in counters]
@@ -258,7 +383,8 @@ class Optimizer(torch.optim.Optimizer):
             if state.get(key) is None:
                 value = group[rule.initial[letter]] if letter in rule.initial else 0.0
                 fill = complex(value, value) if p.is_complex() else value
-                state[key] = torch.full_like(p, fill, memory_format=torch.preserve_format)
+                dtype = _slot_dtype(p, group["state"])
+                state[key] = torch.full_like(p, fill, dtype=dtype, memory_format=torch.preserve_format)
                 fresh = True
         return fresh
 
@@ -288,11 +414,12 @@ class Optimizer(torch.optim.Optimizer):
         checkpoint.load(self, state_dict, decay=decay)
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("max_norm", "on_nonfinite", "skipped_steps", "last_norm")
+        own = (*_FOR_ALL_GROUPS, "skipped_steps", "last_norm")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._native, self._measured = None, []
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
@@ -304,23 +431,34 @@ class Optimizer(torch.optim.Optimizer):
                 if isinstance(entry, dict) and name in entry and not isinstance(entry[name], Tensor):
                     entry[name] = torch.tensor(float(entry[name]), dtype=_scalar_dtype())
 
-    def _check_tensors(self, options: dict[str, Any]) -> None:
-        """Hyperparameters given as tensors, in torch's words."""
-        betas = options.get("betas", ())
-        betas = betas if isinstance(betas, tuple | list) else ()
-        if len({isinstance(beta, Tensor) for beta in betas}) > 1:
-            raise ValueError(f"betas must be either both floats or both Tensors, got {betas}")
-        host_only = self.foreach_refuses_tensors and options["foreach"] and not options["capturable"]
-        named = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
-        named |= {f"betas[{index}]": beta for index, beta in enumerate(betas)}
-        for name, value in named.items():
-            if isinstance(value, Tensor):
-                if value.numel() != 1:
-                    raise ValueError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
-                if host_only and name != "weight_decay":
-                    raise ValueError(
-                        f"{name} as a Tensor is not supported for capturable=False and foreach=True"
-                    )
+    def _check_options(self, options: dict[str, Any]) -> None:
+        check_tensors(options, self.foreach_refuses_tensors)
+        if options["state"] is not None:
+            check_choice("state", options["state"], StateDType)
+        check(options)
+
+    def _warn_of_flags(self) -> None:
+        """torch's flags that are accepted and change nothing, which is to be known."""
+        reasons = {
+            "fused": "no fused kernel for these parameters; the generic engine gives the same numbers",
+            "capturable": "step() reads its scalars on the host and cannot be captured in a CUDA graph; "
+            "outside of one it gives the same numbers",
+        }
+        on_host = all(p.device.type == "cpu" for group in self.param_groups for p in group["params"])
+        if on_host and self.engine != "generic" and native.native is not None:
+            del reasons["fused"]
+        for flag, reason in reasons.items():
+            if self.defaults.get(flag):
+                warnings.warn(f"{type(self).__name__}({flag}=True): {reason}", UserWarning, stacklevel=4)
+
+    def gradient_statistics(self) -> list[GradientStatistics]:
+        """Norm and largest magnitude of each gradient, from the last step's one read of them.
+
+        Empty unless that step clipped or guarded (``max_norm``, ``on_nonfinite``). Before clipping.
+        """
+        measured = [*(self._native.statistics() if self._native else []), *self._measured]
+        names = name_parameters(self.param_groups)
+        return [GradientStatistics(names[p], math.sqrt(each.sum), each.largest) for p, each in measured]
 
     def _name_mode(self, group: dict[str, Any]) -> None:
         """Keep torch's own flag true to the mode, where torch's class has one."""
@@ -328,19 +466,11 @@ class Optimizer(torch.optim.Optimizer):
             group["decoupled_weight_decay"] = group["decay"] == "decoupled"
 
 
-def _check_guard(on_nonfinite: str) -> None:
-    if on_nonfinite not in get_args(OnNonfinite):
-        choices = ", ".join(get_args(OnNonfinite))
-        raise ValueError(f"Invalid on_nonfinite: {on_nonfinite!r}; choose one of {choices}")
-
-
-def _settle_mode(options: dict[str, Any]) -> None:
-    """``decay`` from torch's flag where only that is given."""
-    flag, mode = options.get("decoupled_weight_decay"), options.get("decay")
-    if mode is None and flag is not None:
-        options["decay"] = "decoupled" if flag else "l2"
-    elif flag and mode != "decoupled":
-        raise ValueError(f"decoupled_weight_decay=True contradicts decay={mode!r}; give decay alone")
+def _slot_dtype(p: Tensor, state: StateDType | None) -> torch.dtype:
+    if state is None:
+        return p.dtype
+    dtype: torch.dtype = getattr(torch, state)
+    return dtype.to_complex() if p.is_complex() else dtype
 
 
 def _host(value: Any, differentiable: bool) -> Any:
@@ -360,21 +490,3 @@ def _double(value: Any) -> float:
 def _scalar_dtype() -> torch.dtype:
     """torch keeps ``step`` in float32, which counts exactly up to 2²⁴, unless the default is float64."""
     return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
-
-
-def _check_flags(name: str, defaults: dict[str, Any]) -> None:
-    """torch's execution flags: each means something here or says that it does not."""
-    if defaults["foreach"] and defaults["differentiable"]:
-        raise RuntimeError("`foreach` and `differentiable` cannot be `True` together.")
-    if defaults.get("fused"):
-        if defaults["differentiable"]:
-            raise RuntimeError("`fused` does not support `differentiable`")
-        if defaults.get("foreach"):
-            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-    for flag, meaning in {
-        "fused": "no fused kernel for this device yet; the generic engine gives the same numbers",
-        "capturable": "step() reads its scalars on the host and cannot be captured in a CUDA graph; "
-        "outside of one it gives the same numbers",
-    }.items():
-        if defaults.get(flag):
-            warnings.warn(f"{name}({flag}=True): {meaning}", UserWarning, stacklevel=4)

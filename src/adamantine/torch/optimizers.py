@@ -25,7 +25,8 @@ from adamantine.rules.rmsprop import (
 )
 from adamantine.rules.sgd import HEAVY_BALL, NESTEROV
 from adamantine.rules.sgd import SGD as PLAIN_SGD
-from adamantine.torch.optimizer import OnNonfinite, Optimizer
+from adamantine.torch.optimizer import Optimizer
+from adamantine.torch.options import EngineName, OnNonfinite, StateDType
 
 Number = float | Tensor
 
@@ -63,8 +64,10 @@ class SGD(Optimizer):
         fused: bool | None = None,
         decay: Mode = "l2",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -102,8 +105,10 @@ class SGDW(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -138,8 +143,10 @@ class Adagrad(Optimizer):
         fused: bool | None = None,
         decay: Mode = "l2",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -186,8 +193,10 @@ class RMSprop(Optimizer):
         *,
         decay: Mode = "l2",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -230,8 +239,10 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -269,8 +280,10 @@ class AdamW(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         own = _signature(locals())
         check_mode(decay)  # before the flag below says something else in its place
@@ -306,8 +319,10 @@ class Adamax(Optimizer):
         capturable: bool = False,
         decay: Mode = "l2",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -342,8 +357,10 @@ class NAdam(Optimizer):
         differentiable: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -377,8 +394,10 @@ class RAdam(Optimizer):
         differentiable: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -415,8 +434,10 @@ class Lion(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -451,8 +472,10 @@ class AdamAtan2(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
+        state: StateDType | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
+        engine: EngineName = "auto",
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -474,9 +497,15 @@ _COMMON = """
         max_norm: clip the global gradient norm, taken in double precision, inside the step; None does not.
         on_nonfinite: what a step with an infinite or NaN gradient does: ``"ignore"`` it, ``"skip"`` (nothing
             moves; ``skipped_steps`` counts) or ``"raise"`` FloatingPointError, naming the parameters.
-        foreach: True updates many tensors in one call, False each by itself, None chooses by size and device.
-        maximize, differentiable, and what else torch's class takes: as there. ``fused`` and ``capturable``
-            warn that they change nothing here.
+        state: dtype in which the rule keeps its averages, ``"float32"``, ``"bfloat16"``, ``"float16"`` or
+            ``"float64"``; None: the parameter's. Also per group. Loaded state keeps the dtype it was saved in.
+        engine: ``"native"`` is the compiled kernel for host memory, ``"generic"`` torch operations on any
+            device, with the same bits on a CPU; ``"auto"`` takes the kernel wherever it can. `explain` tells.
+        foreach: for the generic engine: True updates many tensors in one call, False each by itself, None
+            chooses by size and device.
+        maximize, differentiable, and what else torch's class takes: as there. ``fused`` asks for what the
+            native engine does anyway; without it, and always for ``capturable``, a warning says that the flag
+            changes nothing.
 
     Raises:
         ValueError: a hyperparameter is out of range; the message names it, its value and the remedy.

@@ -1,0 +1,56 @@
+#include "dispatch.hpp"
+
+#include <stdexcept>
+
+namespace adamantine {
+
+// One declaration per object that CMakeLists.txt compiles from kernel.cpp.
+#if defined(ADAMANTINE_X86)
+namespace x86_64_v2 {
+const Kernels& kernels();
+}
+namespace x86_64_v3 {
+const Kernels& kernels();
+}
+namespace x86_64_v4 {
+const Kernels& kernels();
+}
+#else
+namespace baseline {
+const Kernels& kernels();
+}
+#endif
+
+std::vector<const Kernels*> available() {
+  std::vector<const Kernels*> targets;
+#if defined(ADAMANTINE_X86)
+  __builtin_cpu_init();
+  // The features by which the x86-64 psABI defines the levels; the builtin also asks the operating system.
+  const bool v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt");
+  const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  if (v2) targets.push_back(&x86_64_v2::kernels());
+  if (v3) targets.push_back(&x86_64_v3::kernels());
+  if (v4) targets.push_back(&x86_64_v4::kernels());
+#else
+  targets.push_back(&baseline::kernels());
+#endif
+  return targets;
+}
+
+const Kernels& choose(std::string_view target) {
+  const auto targets = available();
+  std::string names;
+  for (const Kernels* kernels : targets) {
+    if (target == kernels->target) return *kernels;
+    names += (names.empty() ? "" : ", ") + std::string(kernels->target);
+  }
+  if (target.empty() && !targets.empty()) return *targets.back();
+  throw std::invalid_argument("Invalid ADAMANTINE_TARGET: '" + std::string(target) + "'; this CPU and build have: " +
+                              (names.empty() ? "none" : names));
+}
+
+}  // namespace adamantine

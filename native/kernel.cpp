@@ -1,0 +1,263 @@
+// The kernel, compiled once per instruction set (CMakeLists.txt) into a namespace of its own.
+// Nothing inline from the standard library is called here: the linker could keep the copy that was compiled for
+// another instruction set.
+
+#include "kernel.hpp"
+
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#error "the kernel needs GCC or Clang (on Windows: clang-cl): MSVC has no vector pragmas that keep the bits"
+#endif
+
+#define ADAMANTINE_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define ADAMANTINE_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define ADAMANTINE_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+namespace adamantine::ADAMANTINE_NAMESPACE {
+namespace {
+
+template <class... Items>
+struct List {};
+
+#include "arithmetic.hpp"
+#include "codecs.hpp"
+#include "apply.hpp"
+#include "rules.hpp"
+
+constexpr std::size_t words(const char* text) {
+  std::size_t count = *text ? 1 : 0;
+  for (; *text; ++text) count += *text == ' ';
+  return count;
+}
+
+// How far ahead of the arithmetic memory is asked for: measured, on one core and on two (docs/speed.md).
+constexpr std::size_t kAhead = 2048;
+constexpr std::size_t kLine = 64;
+
+ADAMANTINE_INLINE void ask(const void* address) {
+  __builtin_prefetch(static_cast<const std::byte*>(address) + kAhead, 0, 3);
+}
+
+template <Form form, class Rule, class T, class... Slot>
+ADAMANTINE_INLINE void advance(const Rule& rule, const Numbers<T>& numbers, T& theta_at, T g, Slot&... slot_at) {
+  const T theta = theta_at;
+  g = scale(g, numbers.grad_scale);
+  if constexpr (form == Form::coupled) g = penalize(g, theta, numbers.couple);
+  [&](auto... slot) {
+    const T u = rule.direction(g, slot...);
+    if constexpr (form == Form::cautious) {
+      theta_at = cautious_step(theta, u, numbers.shrink, numbers.eta);
+    } else {
+      theta_at = step(theta, u, numbers.shrink, numbers.eta);
+    }
+    ((slot_at = slot), ...);
+  }(slot_at...);
+}
+
+// n elements that lie in T's own format.
+template <Form form, class Rule, class T, class... Slot>
+ADAMANTINE_INLINE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, const T* g, std::size_t n,
+                           Slot*... slots) {
+  constexpr std::size_t line = kLine / sizeof(T);
+  std::size_t i = 0;
+  for (; i + line <= n; i += line) {
+    ask(theta + i);
+    ask(g + i);
+    (ask(slots + i), ...);
+    ADAMANTINE_INDEPENDENT
+    for (std::size_t j = i; j < i + line; ++j) advance<form>(rule, numbers, theta[j], g[j], slots[j]...);
+  }
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t j = i; j < n; ++j) advance<form>(rule, numbers, theta[j], g[j], slots[j]...);
+}
+
+template <class Stored>
+void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
+  const auto* stored = reinterpret_cast<const Stored*>(memory);
+  ask(memory + kTile);
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = decode(stored[i]);
+}
+
+template <class Stored>
+void encode_tile(const float* tile, std::size_t n, std::byte* memory) {
+  auto* stored = reinterpret_cast<Stored*>(memory);
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) encode(tile[i], stored[i]);
+}
+
+// A stream's next tile in float: where it lies, or decoded into `tile`.
+ADAMANTINE_INLINE float* open(std::byte* memory, DType type, std::size_t n, float* tile) {
+  if (type == DType::float32) return reinterpret_cast<float*>(memory);
+  if (type == DType::bfloat16) {
+    decode_tile<BFloat16>(memory, n, tile);
+  } else {
+    decode_tile<Float16>(memory, n, tile);
+  }
+  return tile;
+}
+
+ADAMANTINE_INLINE void close(const float* tile, std::size_t n, std::byte* memory, DType type) {
+  if (type == DType::bfloat16) encode_tile<BFloat16>(tile, n, memory);
+  if (type == DType::float16) encode_tile<Float16>(tile, n, memory);
+}
+
+template <class Rule, class T>
+Rule rule_of(const Row& row) {
+  Rule rule;
+  constexpr std::size_t count = words(Rule::text.scalars);
+  if constexpr (count > 0) {
+    static_assert(sizeof(Rule) == count * sizeof(T), "text.scalars names each member once");
+    static_assert(count <= kMaxScalars);
+    T scalars[count];
+    for (std::size_t i = 0; i < count; ++i) scalars[i] = static_cast<T>(row.scalars[i]);
+    std::memcpy(&rule, scalars, sizeof(Rule));
+  }
+  return rule;
+}
+
+template <class Rule, class T, Form form, std::size_t... k>
+ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::size_t start, std::size_t stop,
+                                 std::index_sequence<k...>) {
+  const auto rule = rule_of<Rule, T>(row);
+  const Numbers<T> numbers{static_cast<T>(row.grad_scale), static_cast<T>(row.couple), static_cast<T>(row.shrink),
+                           static_cast<T>(row.eta)};
+  const bool direct = streams.theta_type == streams.g_type && ((streams.theta_type == streams.slot_types[k]) && ...) &&
+                      size_of(streams.theta_type) == sizeof(T);
+  if (direct) {
+    run<form>(rule, numbers, reinterpret_cast<T*>(streams.theta) + start,
+              reinterpret_cast<const T*>(streams.g) + start, stop - start,
+              (reinterpret_cast<T*>(streams.slots[k]) + start)...);
+  } else if constexpr (sizeof(T) == 4) {
+    alignas(64) float tiles[2 + kMaxSlots][kTile];
+    for (std::size_t i = start; i < stop; i += kTile) {
+      const std::size_t n = stop - i < kTile ? stop - i : kTile;
+      std::byte* theta_at = streams.theta + i * size_of(streams.theta_type);
+      auto* g_at = const_cast<std::byte*>(streams.g) + i * size_of(streams.g_type);  // read only
+      std::byte* slot_at[] = {(streams.slots[k] + i * size_of(streams.slot_types[k]))..., nullptr};
+      float* theta = open(theta_at, streams.theta_type, n, tiles[0]);
+      const float* g = open(g_at, streams.g_type, n, tiles[1]);
+      float* slot[] = {open(slot_at[k], streams.slot_types[k], n, tiles[2 + k])..., nullptr};
+      run<form>(rule, numbers, theta, g, n, slot[k]...);
+      close(theta, n, theta_at, streams.theta_type);
+      (close(slot[k], n, slot_at[k], streams.slot_types[k]), ...);
+    }
+  }
+}
+
+template <class Rule, class T, Form form>
+void step_entry(const Row& row, const Streams& streams, std::size_t start, std::size_t stop) {
+  constexpr std::size_t slots = words(Rule::text.slots);
+  static_assert(slots <= kMaxSlots);
+  step_over<Rule, T, form>(row, streams, start, stop, std::make_index_sequence<slots>{});
+}
+
+template <class... Single, class... Double>
+const RuleKernels* rule_table(List<Single...>, List<Double...>) {
+  static const RuleKernels table[] = {
+      {Single::text.name,
+       Single::text.slots,
+       Single::text.scalars,
+       {{step_entry<Single, float, Form::plain>, step_entry<Single, float, Form::coupled>,
+         step_entry<Single, float, Form::cautious>},
+        {step_entry<Double, double, Form::plain>, step_entry<Double, double, Form::coupled>,
+         step_entry<Double, double, Form::cautious>}}}...,
+  };
+  return table;
+}
+
+template <class... Items>
+constexpr std::size_t length(List<Items...>) {
+  return sizeof...(Items);
+}
+
+// Σx² over a block: 32 lanes, lane j takes elements j, j+32, …; then lane j gains lane j+16, j+8, … j+1.
+// `adamantine.torch.norm` states the same order in NumPy.
+template <class Stored>
+Squares squares(const std::byte* memory, std::size_t n) {
+  constexpr std::size_t lanes = 32;
+  const auto* g = reinterpret_cast<const Stored*>(memory);
+  double sums[lanes] = {};
+  double largest[lanes] = {};
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    for (std::size_t b = 0; b < lanes * sizeof(Stored); b += kLine) ask(reinterpret_cast<const std::byte*>(g + i) + b);
+    ADAMANTINE_INDEPENDENT
+    for (std::size_t j = 0; j < lanes; ++j) {
+      const double x = static_cast<double>(decode(g[i + j]));
+      sums[j] = sums[j] + x * x;
+      const double magnitude = absolute(x);
+      largest[j] = where(magnitude > largest[j], magnitude, largest[j]);
+    }
+  }
+  for (std::size_t j = 0; i + j < n; ++j) {
+    const double x = static_cast<double>(decode(g[i + j]));
+    sums[j] = sums[j] + x * x;
+    const double magnitude = absolute(x);
+    largest[j] = where(magnitude > largest[j], magnitude, largest[j]);
+  }
+  for (std::size_t half = lanes / 2; half > 0; half /= 2) {
+    for (std::size_t j = 0; j < half; ++j) {
+      sums[j] = sums[j] + sums[j + half];
+      largest[j] = where(largest[j + half] > largest[j], largest[j + half], largest[j]);
+    }
+  }
+  return {sums[0], largest[0]};
+}
+
+// The least that a step of this traffic can cost: every array read, `writes` also written, an addition each.
+template <std::size_t... r, std::size_t... w>
+ADAMANTINE_INLINE void stream(const std::byte* const* reads, std::byte* const* writes, std::size_t start,
+                              std::size_t stop, std::index_sequence<r...>, std::index_sequence<w...>) {
+  constexpr std::size_t line = kLine / sizeof(float);
+  for (std::size_t i = start; i + line <= stop; i += line) {
+    (ask(reads[r] + i * sizeof(float)), ...);
+    (ask(writes[w] + i * sizeof(float)), ...);
+    const auto add = [](float& x, float y) { x = x + y; };
+    ADAMANTINE_INDEPENDENT
+    for (std::size_t j = i; j < i + line; ++j) {
+      const float sum = (0.0f + ... + reinterpret_cast<const float*>(reads[r])[j]);
+      (add(reinterpret_cast<float*>(writes[w])[j], sum), ...);
+    }
+  }
+}
+
+template <std::size_t r>
+void traffic_of(const std::byte* const* reads, std::byte* const* writes, std::size_t n_writes, std::size_t start,
+                std::size_t stop) {
+  const std::make_index_sequence<r> read;
+  switch (n_writes) {
+    case 1: return stream(reads, writes, start, stop, read, std::make_index_sequence<1>{});
+    case 2: return stream(reads, writes, start, stop, read, std::make_index_sequence<2>{});
+    case 3: return stream(reads, writes, start, stop, read, std::make_index_sequence<3>{});
+    case 4: return stream(reads, writes, start, stop, read, std::make_index_sequence<4>{});
+    default: return;
+  }
+}
+
+void traffic(const std::byte* const* reads, std::size_t n_reads, std::byte* const* writes, std::size_t n_writes,
+             std::size_t start, std::size_t stop) {
+  if (n_reads == 0) return traffic_of<0>(reads, writes, n_writes, start, stop);
+  return traffic_of<1>(reads, writes, n_writes, start, stop);
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels all = {
+      ADAMANTINE_TARGET_NAME,
+      rule_table(Rules<float>{}, Rules<double>{}),
+      length(Rules<float>{}),
+      {squares<float>, squares<double>, squares<BFloat16>, squares<Float16>},
+      traffic,
+  };
+  return all;
+}
+
+}  // namespace adamantine::ADAMANTINE_NAMESPACE

@@ -1,0 +1,504 @@
+#include "table.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "threads.hpp"
+
+namespace adamantine {
+namespace {
+
+// Elements per item of work: enough to be worth fetching, few enough to balance two threads.
+constexpr std::size_t kGrain = 32768;
+constexpr std::size_t kAlign = 64;
+constexpr std::size_t kBlocksPerItem = 4;
+
+// A thread is woken for at least this many elements: waking costs as much as some ten thousand updates.
+constexpr std::size_t kElementsPerThread = 32768;
+
+constexpr Reason kLayout = "its elements have holes, or lie in another order than those of its gradient or state";
+constexpr Reason kOverlap = "it shares memory with another parameter, state or gradient";
+constexpr Reason kMixed = "float64 is mixed with another dtype";
+constexpr Reason kRule = "its rule has no native kernel";
+constexpr Reason kCounter = "its step counter is not a float32 or float64 number in host memory";
+
+std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
+
+std::size_t threads_for(std::size_t elements, std::size_t threads) {
+  return std::max<std::size_t>(1, std::min(threads, elements / kElementsPerThread));
+}
+
+double load(const std::byte* data, DType type) {
+  return type == DType::float64 ? *reinterpret_cast<const double*>(data) : *reinterpret_cast<const float*>(data);
+}
+
+void store(std::byte* data, DType type, double value) {
+  if (type == DType::float64) {
+    *reinterpret_cast<double*>(data) = value;
+  } else {
+    *reinterpret_cast<float*>(data) = static_cast<float>(value);
+  }
+}
+
+// Follows from `piece` without a gap in every stream.
+bool continues(const Streams& piece, std::size_t count, const Streams& next) {
+  if (piece.theta_type != next.theta_type || piece.g_type != next.g_type) return false;
+  if (piece.theta + count * size_of(piece.theta_type) != next.theta) return false;
+  if (piece.g + count * size_of(piece.g_type) != next.g) return false;
+  for (std::size_t k = 0; k < kMaxSlots; ++k) {
+    if (piece.slots[k] == nullptr && next.slots[k] == nullptr) continue;
+    if (piece.slot_types[k] != next.slot_types[k]) return false;
+    if (piece.slots[k] + count * size_of(piece.slot_types[k]) != next.slots[k]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reader, const Kernels& kernels)
+    : reader_(reader), kernels_(kernels) {
+  std::unordered_map<PyObject*, std::size_t> index_of;
+  for (nb::handle described : groups) {
+    const nb::tuple parts = nb::cast<nb::tuple>(described);
+    const std::string name = nb::cast<std::string>(parts[1]);
+    const nb::list slot_keys(parts[2]), counter_keys(parts[3]);
+    Group group{};
+    group.dict = parts[0].ptr();
+    group.params = PyDict_GetItemString(group.dict, "params");
+    if (group.params == nullptr || !PyList_Check(group.params)) {
+      throw std::invalid_argument("a group's 'params' must be a list");
+    }
+    own(group.dict);
+    own(group.params);
+    for (std::size_t r = 0; r < kernels.n_rules; ++r) {
+      if (name == kernels.rules[r].name) {
+        group.rule = &kernels.rules[r];
+        group.rule_index = r;
+      }
+    }
+    group.n_slots = slot_keys.size();
+    group.n_counters = counter_keys.size();
+    if (group.n_slots > kMaxSlots || group.n_counters > 2) group.rule = nullptr;
+    group.size = static_cast<std::size_t>(PyList_GET_SIZE(group.params));
+    for (std::size_t i = 0; i < group.size; ++i) {
+      Entry entry{};
+      entry.parameter = PyList_GET_ITEM(group.params, static_cast<Py_ssize_t>(i));
+      entry.group = static_cast<std::uint32_t>(groups_.size());
+      entry.fresh = PySet_Contains(fresh.ptr(), entry.parameter) == 1;
+      own(entry.parameter);
+      PyObject* kept = PyDict_GetItem(state.ptr(), entry.parameter);
+      if (kept != nullptr && PyDict_Check(kept) && group.rule != nullptr) {
+        entry.state = kept;
+        for (std::size_t k = 0; k < group.n_slots; ++k) {
+          entry.slots[k] = PyDict_GetItem(kept, slot_keys[k].ptr());
+          if (entry.slots[k] == nullptr || entry.slots[k] == Py_None) entry.state = nullptr;
+        }
+        for (std::size_t k = 0; k < group.n_counters; ++k) {
+          entry.counters[k] = PyDict_GetItem(kept, counter_keys[k].ptr());
+          if (entry.counters[k] == nullptr || entry.counters[k] == Py_None) entry.state = nullptr;
+        }
+      }
+      entries_.push_back(entry);
+    }
+    groups_.push_back(group);
+  }
+  Py_ssize_t at = 0;
+  PyObject *key, *value;
+  while (PyDict_Next(state.ptr(), &at, &key, &value)) {
+    Link link{key, value, values_.size(), 0};
+    own(key);
+    own(value);
+    if (PyDict_Check(value)) {
+      Py_ssize_t inner = 0;
+      PyObject *name, *item;
+      while (PyDict_Next(value, &inner, &name, &item)) {
+        own(item);
+        values_.push_back(item);
+        ++link.count;
+      }
+    }
+    links_.push_back(link);
+  }
+}
+
+Table::~Table() { clear(); }
+
+void Table::own(PyObject* object) {
+  Py_INCREF(object);
+  owned_.push_back(object);
+}
+
+void Table::clear() {
+  release();
+  entries_.clear();
+  groups_.clear();
+  links_.clear();
+  values_.clear();
+  std::vector<PyObject*> owned;
+  owned.swap(owned_);
+  for (PyObject* object : owned) Py_DECREF(object);
+}
+
+int Table::traverse(visitproc visit, void* arg) const {
+  for (PyObject* object : owned_) Py_VISIT(object);
+  for (const Entry& entry : entries_) Py_VISIT(entry.grad);
+  return 0;
+}
+
+void Table::release() {
+  for (Entry& entry : entries_) {
+    entry.active = false;
+    Py_CLEAR(entry.grad);
+  }
+}
+
+// Identity of every object between the optimizer and its tensors. All are owned, so an address is an identity.
+bool Table::is_current(PyObject* groups, PyObject* state) const {
+  if (static_cast<std::size_t>(PyList_GET_SIZE(groups)) != groups_.size()) return false;
+  std::size_t e = 0;
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const Group& group = groups_[i];
+    if (PyList_GET_ITEM(groups, static_cast<Py_ssize_t>(i)) != group.dict) return false;
+    if (PyDict_GetItemString(group.dict, "params") != group.params) return false;
+    if (static_cast<std::size_t>(PyList_GET_SIZE(group.params)) != group.size) return false;
+    for (std::size_t j = 0; j < group.size; ++j, ++e) {
+      if (PyList_GET_ITEM(group.params, static_cast<Py_ssize_t>(j)) != entries_[e].parameter) return false;
+    }
+  }
+  Py_ssize_t at = 0;
+  PyObject *key, *value;
+  std::size_t n = 0;
+  while (PyDict_Next(state, &at, &key, &value)) {
+    if (n == links_.size()) return false;
+    const Link& link = links_[n++];
+    if (key != link.key || value != link.value) return false;
+    if (!PyDict_Check(value)) continue;
+    Py_ssize_t inner = 0;
+    PyObject *name, *item;
+    std::size_t k = 0;
+    while (PyDict_Next(value, &inner, &name, &item)) {
+      if (k == link.count || values_[link.first + k] != item) return false;
+      ++k;
+    }
+    if (k != link.count) return false;
+  }
+  return n == links_.size();
+}
+
+// Reads θ, slots and counters anew.
+Reason Table::examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved) {
+  const Group& group = groups_[entry.group];
+  if (Reason reason = reader_.read(entry.parameter, theta, scratch)) return reason;
+  if (!is_dense(theta)) return kLayout;
+  Streams& streams = entry.streams;
+  moved |= streams.theta != theta.data || entry.count != theta.count;
+  streams.theta = theta.data;
+  streams.theta_type = theta.type;
+  entry.count = theta.count;
+  if (entry.state == nullptr) return nullptr;
+  Scratch other;
+  View view;
+  for (std::size_t k = 0; k < group.n_slots; ++k) {
+    if (Reason reason = reader_.read(entry.slots[k], view, other)) return reason;
+    if (!same_layout(theta, view)) return kLayout;
+    if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+    moved |= streams.slots[k] != view.data;
+    streams.slots[k] = view.data;
+    streams.slot_types[k] = view.type;
+  }
+  for (std::size_t k = 0; k < group.n_counters; ++k) {
+    if (reader_.read(entry.counters[k], view, other) != nullptr || view.count != 1) return kCounter;
+    if (view.type != DType::float32 && view.type != DType::float64) return kCounter;
+    entry.counter_data[k] = view.data;
+    entry.counter_types[k] = view.type;
+  }
+  return nullptr;
+}
+
+Reason Table::examine_gradient(Entry& entry, const View& theta) {
+  View g;
+  Scratch scratch;
+  if (Reason reason = reader_.read(entry.grad, g, scratch)) return reason;
+  if (!same_layout(theta, g)) return kLayout;
+  if ((g.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+  if (g.count == 1 && Reader::is_negated(entry.grad)) return kLayout;  // a longer one has strides that tell
+  entry.streams.g = g.data;
+  entry.streams.g_type = g.type;
+  return nullptr;
+}
+
+Reason Table::examine(Entry& entry, bool& moved) {
+  if (groups_[entry.group].rule == nullptr) return kRule;
+  View theta;
+  Scratch scratch;
+  if (Reason reason = examine_memory(entry, theta, scratch, moved)) return reason;
+  return entry.grad == nullptr ? nullptr : examine_gradient(entry, theta);
+}
+
+// Which parameters write where another writes too. Their order of execution would show.
+void Table::find_overlaps() {
+  writes_.clear();
+  for (std::uint32_t e = 0; e < entries_.size(); ++e) {
+    Entry& entry = entries_[e];
+    entry.overlaps = false;
+    if (entry.streams.theta == nullptr || entry.count == 0) continue;
+    const auto add = [&](const std::byte* data, std::size_t bytes) { writes_.push_back({data, data + bytes, e}); };
+    add(entry.streams.theta, entry.count * size_of(entry.streams.theta_type));
+    for (std::size_t k = 0; k < groups_[entry.group].n_slots; ++k) {
+      if (entry.streams.slots[k] != nullptr) {
+        add(entry.streams.slots[k], entry.count * size_of(entry.streams.slot_types[k]));
+      }
+    }
+  }
+  std::sort(writes_.begin(), writes_.end(), [](const Range& x, const Range& y) { return x.start < y.start; });
+  std::size_t widest = 0;
+  for (std::size_t i = 1; i < writes_.size(); ++i) {
+    if (writes_[i].start < writes_[widest].stop) {
+      entries_[writes_[i].entry].overlaps = true;
+      entries_[writes_[widest].entry].overlaps = true;
+    }
+    if (writes_[i].stop > writes_[widest].stop) widest = i;
+  }
+  for (Entry& entry : entries_) entry.gap = 0;
+}
+
+// Whether the gradient lies where a step writes.
+bool Table::is_written(Entry& entry) const {
+  const std::byte* start = entry.streams.g;
+  const std::byte* stop = start + entry.count * size_of(entry.streams.g_type);
+  const auto fits = [&](std::size_t gap) {
+    return (gap == 0 || writes_[gap - 1].stop <= start) && (gap == writes_.size() || stop <= writes_[gap].start);
+  };
+  if (entry.gap <= writes_.size() && fits(entry.gap)) return false;
+  const auto next = std::lower_bound(writes_.begin(), writes_.end(), start,
+                                     [](const Range& range, const std::byte* at) { return range.start < at; });
+  entry.gap = static_cast<std::size_t>(next - writes_.begin());
+  return !fits(entry.gap);
+}
+
+std::uint32_t Table::row_of(const Entry& entry) {
+  RowKey key{entry.group, entry.fresh, {}};
+  for (std::size_t k = 0; k < groups_[entry.group].n_counters; ++k) {
+    key.counters[k] = load(entry.counter_data[k], entry.counter_types[k]);
+  }
+  // Nearly always the row of the parameter before.
+  for (std::size_t r = rows_.size(); r-- > 0;) {
+    const RowKey& row = rows_[r];
+    if (row.group == key.group && row.fresh == key.fresh && row.counters[0] == key.counters[0] &&
+        row.counters[1] == key.counters[1]) {
+      return static_cast<std::uint32_t>(r);
+    }
+  }
+  rows_.push_back(key);
+  return static_cast<std::uint32_t>(rows_.size() - 1);
+}
+
+nb::object Table::gather(nb::list groups, nb::dict state) {
+  release();
+  if (!is_current(groups.ptr(), state.ptr())) return nb::none();
+  static PyObject* const grad_name = PyUnicode_InternFromString("grad");
+  rows_.clear();
+  nb::list refused;
+  bool moved = false, overlapping = false;
+  incomplete_ = false;
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    Entry& entry = entries_[e];
+    PyObject* grad = PyObject_GetAttr(entry.parameter, grad_name);
+    if (grad == nullptr) throw nb::python_error();
+    if (grad == Py_None) {
+      Py_DECREF(grad);
+      continue;
+    }
+    entry.grad = grad;
+    entry.active = examine(entry, moved) == nullptr;
+    if (!entry.active) refused.append(e);
+  }
+  if (moved || writes_.empty()) find_overlaps();
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    Entry& entry = entries_[e];
+    if (!entry.active) continue;
+    if (entry.count > 0 && (entry.overlaps || is_written(entry))) {
+      entry.active = false;
+      overlapping = true;
+      refused.append(e);
+      continue;
+    }
+    const Group& group = groups_[entry.group];
+    if (entry.state == nullptr && group.n_slots + group.n_counters > 0) {
+      incomplete_ = true;
+    } else {
+      entry.row = row_of(entry);
+    }
+  }
+  nb::list rows;
+  for (const RowKey& row : rows_) {
+    nb::list counters;
+    for (std::size_t k = 0; k < groups_[row.group].n_counters; ++k) counters.append(row.counters[k]);
+    rows.append(nb::make_tuple(row.group, row.fresh, nb::tuple(counters)));
+  }
+  return nb::make_tuple(rows, refused, incomplete_, overlapping);
+}
+
+double Table::squares(std::size_t threads) {
+  struct Span {
+    const Entry* entry;
+    std::size_t first;
+  };
+  std::vector<Span> spans;
+  std::size_t total = 0, elements = 0;
+  for (Entry& entry : entries_) {
+    entry.measured = entry.active;
+    entry.first_block = total;
+    if (!entry.active) continue;
+    spans.push_back({&entry, total});
+    total += (entry.count + kBlock - 1) / kBlock;
+    elements += entry.count;
+  }
+  blocks_.assign(total, Squares{});
+  {
+    const nb::gil_scoped_release unlocked;
+    parallel((total + kBlocksPerItem - 1) / kBlocksPerItem, threads_for(elements / 4, threads), [&](std::size_t item) {
+      std::size_t block = item * kBlocksPerItem;
+      const std::size_t stop = std::min(total, block + kBlocksPerItem);
+      auto span = std::upper_bound(spans.begin(), spans.end(), block,
+                                   [](std::size_t at, const Span& s) { return at < s.first; }) - 1;
+      for (; block < stop; ++block) {
+        while (span + 1 != spans.end() && (span + 1)->first <= block) ++span;
+        const Streams& streams = span->entry->streams;
+        const std::size_t at = (block - span->first) * kBlock;
+        blocks_[block] = kernels_.squares[static_cast<std::size_t>(streams.g_type)](
+            streams.g + at * size_of(streams.g_type), std::min(kBlock, span->entry->count - at));
+      }
+    });
+  }
+  double sum = 0;
+  for (const Squares& block : blocks_) sum += block.sum;
+  return sum;
+}
+
+nb::list Table::statistics() const {
+  nb::list found;
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    const Entry& entry = entries_[e];
+    if (!entry.measured) continue;
+    double sum = 0, largest = 0;
+    for (std::size_t b = 0; b < (entry.count + kBlock - 1) / kBlock; ++b) {
+      sum += blocks_.at(entry.first_block + b).sum;
+      largest = std::max(largest, blocks_[entry.first_block + b].largest);
+    }
+    found.append(nb::make_tuple(nb::handle(entry.parameter), sum, largest));
+  }
+  return found;
+}
+
+std::vector<PyObject*> Table::gathered() const {
+  std::vector<PyObject*> parameters;
+  for (const Entry& entry : entries_) {
+    if (entry.active) parameters.push_back(entry.parameter);
+  }
+  return parameters;
+}
+
+void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
+  if (incomplete_) throw std::logic_error("run: a parameter that has a gradient has no state");
+  if (rows.size() != rows_.size()) {
+    throw std::invalid_argument("rows: gather asked for " + std::to_string(rows_.size()) + ", got " +
+                                std::to_string(rows.size()));
+  }
+  struct Order {
+    Row row{};
+    std::size_t form;
+    double counters[2];
+  };
+  std::vector<Order> orders(rows.size());
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const auto parts = nb::cast<nb::tuple>(rows[r]);
+    const nb::list numbers(parts[1]);
+    const nb::tuple counters(parts[2]);
+    const Group& group = groups_[rows_[r].group];
+    Order& order = orders[r];
+    order.form = nb::cast<std::size_t>(parts[0]);
+    if (order.form >= kForms) throw std::invalid_argument("form: there are 0 (plain), 1 (coupled), 2 (cautious)");
+    const std::string_view names = group.rule->scalars;
+    const std::size_t n_scalars = names.empty() ? 0 : 1 + static_cast<std::size_t>(std::count(names.begin(), names.end(), ' '));
+    if (numbers.size() != 4 + n_scalars || counters.size() != group.n_counters) {
+      throw std::invalid_argument(std::string("row of rule ") + group.rule->name + ": wrong number of scalars");
+    }
+    const auto number = [&](std::size_t i) {
+      const nb::handle value = numbers[i];
+      return value.is_none() ? std::nan("") : nb::cast<double>(value);
+    };
+    order.row.grad_scale = number(0) * grad_scale;
+    order.row.couple = number(1);
+    order.row.shrink = number(2);
+    order.row.eta = number(3);
+    for (std::size_t i = 0; i < n_scalars; ++i) order.row.scalars[i] = number(4 + i);
+    for (std::size_t k = 0; k < group.n_counters; ++k) order.counters[k] = nb::cast<double>(counters[k]);
+  }
+
+  std::vector<Piece> pieces;
+  std::vector<std::size_t> first;
+  std::size_t total = 0;
+  for (Entry& entry : entries_) {
+    if (!entry.active) continue;
+    const Group& group = groups_[entry.group];
+    for (std::size_t k = 0; k < group.n_counters; ++k) {
+      store(entry.counter_data[k], entry.counter_types[k], orders[entry.row].counters[k]);
+    }
+    entry.fresh = false;
+    if (entry.count == 0) continue;
+    if (!pieces.empty() && pieces.back().row == entry.row &&
+        continues(pieces.back().streams, pieces.back().count, entry.streams)) {
+      total = first.back() + round_up(pieces.back().count += entry.count, kAlign);
+      continue;
+    }
+    first.push_back(total);
+    pieces.push_back({entry.streams, entry.count, entry.row, entry.streams.theta_type == DType::float64});
+    total += round_up(entry.count, kAlign);
+  }
+  const auto execute = [&](std::size_t item) {
+    const std::size_t begin = item * kGrain;
+    const std::size_t end = std::min(total, begin + kGrain);
+    auto piece = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), begin) - first.begin()) - 1;
+    for (; piece < pieces.size() && first[piece] < end; ++piece) {
+      const Piece& p = pieces[piece];
+      const std::size_t start = begin > first[piece] ? begin - first[piece] : 0;
+      const std::size_t stop = std::min(p.count, end - first[piece]);
+      if (start >= stop) continue;
+      const Group& group = groups_[rows_[p.row].group];
+      group.rule->steps[p.wide ? 1 : 0][orders[p.row].form](orders[p.row].row, p.streams, start, stop);
+    }
+  };
+  {
+    const nb::gil_scoped_release unlocked;
+    parallel((total + kGrain - 1) / kGrain, threads_for(total, threads), execute);
+  }
+  release();
+}
+
+std::vector<Reason> Table::reasons() {
+  release();
+  static PyObject* const grad_name = PyUnicode_InternFromString("grad");
+  std::vector<Reason> found;
+  bool moved = false;
+  for (Entry& entry : entries_) {
+    entry.grad = PyObject_GetAttr(entry.parameter, grad_name);
+    if (entry.grad == nullptr) throw nb::python_error();
+    if (entry.grad == Py_None) Py_CLEAR(entry.grad);
+    found.push_back(examine(entry, moved));
+  }
+  find_overlaps();
+  for (std::size_t e = 0; e < entries_.size(); ++e) {
+    Entry& entry = entries_[e];
+    if (found[e] != nullptr || entry.count == 0) continue;
+    if (entry.overlaps || (entry.grad != nullptr && is_written(entry))) found[e] = kOverlap;
+  }
+  release();
+  return found;
+}
+
+}  // namespace adamantine

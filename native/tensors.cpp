@@ -1,0 +1,165 @@
+#include "tensors.hpp"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace adamantine {
+namespace {
+
+constexpr int kMaxDimensions = 64;
+
+// The stable head of DLPack 1.x's function table (dlpack.h, DLPackExchangeAPI), up to the one function used.
+struct ExchangeTable {
+  std::uint32_t major, minor;
+  void* previous;
+  void* managed_tensor_allocator;
+  void* managed_tensor_from_py_object_no_sync;
+  void* managed_tensor_to_py_object_no_sync;
+  int (*dltensor_from_py_object_no_sync)(void*, nb::dlpack::dltensor*);
+};
+
+constexpr Reason kUnreadable = "it is not a plain strided tensor";
+constexpr Reason kDevice = "it is not in host memory";
+constexpr Reason kDType = "its dtype is not float32, float64, bfloat16 or float16";
+constexpr Reason kFreed = "its storage has been freed";
+
+Reason read_dlpack(const nb::dlpack::dltensor& tensor, View& view) {
+  if (tensor.device.device_type != nb::device::cpu::value) return kDevice;
+  const auto code = static_cast<nb::dlpack::dtype_code>(tensor.dtype.code);
+  const auto bits = tensor.dtype.bits;
+  if (tensor.dtype.lanes != 1) return kDType;
+  if (code == nb::dlpack::dtype_code::Float && bits == 32) {
+    view.type = DType::float32;
+  } else if (code == nb::dlpack::dtype_code::Float && bits == 64) {
+    view.type = DType::float64;
+  } else if (code == nb::dlpack::dtype_code::Float && bits == 16) {
+    view.type = DType::float16;
+  } else if (code == nb::dlpack::dtype_code::Bfloat && bits == 16) {
+    view.type = DType::bfloat16;
+  } else {
+    return kDType;
+  }
+  view.dimensions = tensor.ndim;
+  view.shape = tensor.shape;
+  view.strides = tensor.strides;
+  view.count = 1;
+  for (int d = 0; d < tensor.ndim; ++d) view.count *= static_cast<std::size_t>(tensor.shape[d]);
+  view.data = static_cast<std::byte*>(tensor.data) + tensor.byte_offset;
+  if (tensor.data == nullptr && view.count > 0) return kFreed;
+  return nullptr;
+}
+
+}  // namespace
+
+Reader::Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_view protocol)
+    : tensor_type_(reinterpret_cast<PyTypeObject*>(tensor_type.ptr())),
+      parameter_type_(reinterpret_cast<PyTypeObject*>(parameter_type.ptr())) {
+  if (protocol == "attributes") return;
+  const nb::object capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
+  if (PyCapsule_CheckExact(capsule.ptr())) {
+    const auto* table = static_cast<const ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+    if (table == nullptr) PyErr_Clear();
+    if (table != nullptr && table->major == 1) from_object_ = table->dltensor_from_py_object_no_sync;
+  }
+  if (protocol == "dlpack" && from_object_ == nullptr) {
+    throw std::invalid_argument("protocol='dlpack': this torch has no __dlpack_c_exchange_api__; use 'attributes'");
+  }
+}
+
+Reason Reader::read(PyObject* tensor, View& view, Scratch& scratch) const {
+  if (!is_plain(tensor)) return "it is of a subclass of torch.Tensor";
+  if (from_object_ == nullptr) return read_attributes(tensor, view, scratch);
+  nb::dlpack::dltensor described;
+  if (from_object_(tensor, &described) != 0) {
+    PyErr_Clear();  // sparse, quantized, lazily conjugated: torch's words for it do not matter here
+    return kUnreadable;
+  }
+  return read_dlpack(described, view);
+}
+
+Reason Reader::read_attributes(PyObject* tensor, View& view, Scratch& scratch) {
+  const nb::handle t(tensor);
+  try {
+    if (nb::str(t.attr("layout")).c_str() != std::string_view("torch.strided")) return kUnreadable;
+    if (nb::cast<std::string>(t.attr("device").attr("type")) != "cpu") return kDevice;
+    const std::string dtype = nb::str(t.attr("dtype")).c_str();
+    static constexpr std::array<std::pair<std::string_view, DType>, 4> types{{{"torch.float32", DType::float32},
+                                                                              {"torch.float64", DType::float64},
+                                                                              {"torch.bfloat16", DType::bfloat16},
+                                                                              {"torch.float16", DType::float16}}};
+    const auto* type = std::find_if(types.begin(), types.end(), [&](const auto& pair) { return pair.first == dtype; });
+    if (type == types.end()) return kDType;
+    if (nb::cast<bool>(t.attr("is_neg")())) return kUnreadable;
+    scratch.shape = nb::cast<std::vector<std::int64_t>>(nb::tuple(t.attr("shape")));
+    scratch.strides = nb::cast<std::vector<std::int64_t>>(t.attr("stride")());
+    view.type = type->second;
+    view.dimensions = static_cast<int>(scratch.shape.size());
+    view.shape = scratch.shape.data();
+    view.strides = scratch.strides.data();
+    view.count = nb::cast<std::size_t>(t.attr("numel")());
+    view.data = reinterpret_cast<std::byte*>(nb::cast<std::uintptr_t>(t.attr("data_ptr")()));
+    if (view.data == nullptr && view.count > 0) return kFreed;
+    return nullptr;
+  } catch (const nb::python_error&) {
+    return kUnreadable;
+  }
+}
+
+bool Reader::is_negated(PyObject* tensor) {
+  PyObject* answer = PyObject_CallMethod(tensor, "is_neg", nullptr);
+  if (answer == nullptr) {
+    PyErr_Clear();
+    return true;
+  }
+  const bool negated = answer == Py_True;
+  Py_DECREF(answer);
+  return negated;
+}
+
+bool is_dense(const View& view) {
+  if (view.strides == nullptr || view.count <= 1) return true;
+  std::int64_t expected = 1;
+  bool row_major = true;
+  for (int d = view.dimensions - 1; d >= 0 && row_major; --d) {
+    if (view.shape[d] == 1) continue;
+    row_major = view.strides[d] == expected;
+    expected *= view.shape[d];
+  }
+  if (row_major) return true;
+  if (view.dimensions > kMaxDimensions) return false;
+  std::array<int, kMaxDimensions> order;
+  int n = 0;
+  for (int d = 0; d < view.dimensions; ++d) {
+    if (view.shape[d] != 1) order[static_cast<std::size_t>(n++)] = d;
+  }
+  std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return view.strides[a] < view.strides[b]; });
+  expected = 1;
+  for (int k = 0; k < n; ++k) {
+    const int d = order[static_cast<std::size_t>(k)];
+    if (view.strides[d] != expected) return false;
+    expected *= view.shape[d];
+  }
+  return true;
+}
+
+bool same_layout(const View& x, const View& y) {
+  if (x.dimensions != y.dimensions || x.count != y.count) return false;
+  if (x.count <= 1) return true;
+  for (int d = 0; d < x.dimensions; ++d) {
+    if (x.shape[d] != y.shape[d]) return false;
+  }
+  std::int64_t row_x = 1, row_y = 1;  // what a null strides pointer stands for
+  for (int d = x.dimensions - 1; d >= 0; --d) {
+    const std::int64_t stride_x = x.strides ? x.strides[d] : row_x;
+    const std::int64_t stride_y = y.strides ? y.strides[d] : row_y;
+    if (x.shape[d] != 1 && stride_x != stride_y) return false;
+    row_x *= x.shape[d];
+    row_y *= y.shape[d];
+  }
+  return true;
+}
+
+}  // namespace adamantine

@@ -1,0 +1,140 @@
+#include "threads.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace adamantine {
+namespace {
+
+// How often the caller looks for its helpers' end before it sleeps: longer than one item takes.
+constexpr int kLooks = 2000;
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Whether subnormal numbers are flushed is a flag of each thread: helpers take the caller's, so that results do
+// not depend on who computed them.
+#if defined(__x86_64__)
+using FloatMode = unsigned;
+FloatMode float_mode() { return _mm_getcsr(); }
+void set_float_mode(FloatMode mode) { _mm_setcsr(mode); }
+#elif defined(__aarch64__)
+using FloatMode = std::uint64_t;
+FloatMode float_mode() {
+  FloatMode mode;
+  asm volatile("mrs %0, fpcr" : "=r"(mode));
+  return mode;
+}
+void set_float_mode(FloatMode mode) { asm volatile("msr fpcr, %0" : : "r"(mode)); }
+#else
+struct FloatMode {};
+FloatMode float_mode() { return {}; }
+void set_float_mode(FloatMode) {}
+#endif
+
+struct Job {
+  Task task;
+  void* context;
+  std::size_t items;
+  FloatMode mode;
+  std::atomic<std::size_t> next{0};
+
+  void work() {
+    for (std::size_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) task(context, item);
+  }
+};
+
+class Pool {
+ public:
+  void run(Job& job, std::size_t helpers) {
+    {
+      const std::lock_guard lock(mutex_);
+      while (threads_.size() < helpers) threads_.emplace_back([this, id = threads_.size()] { serve(id); });
+      job_ = &job;
+      wanted_ = helpers;
+      ++generation_;
+    }
+    wake_.notify_all();
+    job.work();
+    {
+      const std::lock_guard lock(mutex_);
+      job_ = nullptr;  // a helper that has not woken by now is not waited for
+    }
+    for (int look = 0; look < kLooks && running_.load(std::memory_order_acquire) > 0; ++look) pause();
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return running_.load(std::memory_order_acquire) == 0; });
+  }
+
+ private:
+  void serve(std::size_t id) {
+    std::uint64_t seen = 0;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return generation_ != seen && id < wanted_ && job_ != nullptr; });
+      seen = generation_;
+      Job& job = *job_;
+      running_.fetch_add(1, std::memory_order_relaxed);
+      lock.unlock();
+      set_float_mode(job.mode);
+      job.work();
+      lock.lock();
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> threads_;
+  Job* job_ = nullptr;
+  std::size_t wanted_ = 0;
+  std::uint64_t generation_ = 0;
+  std::atomic<std::size_t> running_{0};
+};
+
+long process() {
+#if defined(__unix__) || defined(__APPLE__)
+  return static_cast<long>(getpid());
+#else
+  return 0;
+#endif
+}
+
+// The pool is never destroyed: at exit its threads sleep, and joining them from a static's destructor may hang.
+// A forked child has none of its parent's threads, so it makes a pool of its own.
+std::mutex owner;
+Pool* pool = nullptr;
+long pool_process = -1;
+
+}  // namespace
+
+void parallel(std::size_t items, std::size_t threads, Task task, void* context) {
+  const std::size_t helpers = (threads < items ? threads : items) - (items > 0 ? 1 : 0);
+  Job job{task, context, items, float_mode()};
+  if (threads <= 1 || helpers == 0) return job.work();
+  std::unique_lock lock(owner, std::try_to_lock);
+  if (!lock.owns_lock()) return job.work();  // another thread steps right now: do not queue behind it
+  if (pool == nullptr || pool_process != process()) {
+    pool = new Pool;
+    pool_process = process();
+  }
+  pool->run(job, helpers);
+}
+
+}  // namespace adamantine

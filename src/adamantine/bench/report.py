@@ -1,0 +1,25 @@
+"""What a benchmark leaves in its folder."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from adamantine.bench import figure
+from adamantine.bench.console import show
+from adamantine.bench.results import Results
+from adamantine.report.files import write_atomic
+
+WIDTH = 100
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes ``results.json``, ``summary.txt`` (the tables of the terminal) and ``figures/``."""
+    results.write(folder)
+    text = io.StringIO()
+    show(results, Console(file=text, width=WIDTH))
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    write_atomic(folder / "summary.txt", ("\n".join(lines).strip() + "\n").encode())
+    figure.write(results, folder)

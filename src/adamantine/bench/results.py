@@ -1,0 +1,123 @@
+"""What a benchmark found: rows, what they say, and the file they are kept in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adamantine.bench.cases import LIMIT, Case, Step, Work
+from adamantine.bench.goals import Verdict, judge
+from adamantine.bench.measure import Row
+from adamantine.bench.statistics import Estimate, Floats, median, ratio
+from adamantine.report.files import write_atomic
+
+FORMAT = 1
+FILE = "results.json"
+NOT_FULL_SIZE = "--quick has other sizes"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contestant of a case: its median, and medians of its per-round ratios."""
+
+    name: str
+    value: Estimate  # seconds per run, or bytes
+    over_limit: Estimate | None
+    over_ours: Estimate | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case. ``missing``: contestant → why it was not measured."""
+
+    case: Case
+    quick: bool = False
+    rows: tuple[Row, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Work:
+        """What was done."""
+        return self.case.quick if self.quick else self.case.work
+
+    @cached_property
+    def values(self) -> dict[str, Floats]:
+        """Every contestant's numbers by round."""
+        names = dict.fromkeys(row.contestant for row in self.rows)
+        by_round = sorted(self.rows, key=lambda row: row.round)
+        return {name: np.array([r.value for r in by_round if r.contestant == name]) for name in names}
+
+    @property
+    def lines(self) -> list[Line]:
+        """Ours first, then the limit, then the peers from fast to slow."""
+        first = (*self.case.ours, LIMIT)
+        places = {name: index for index, name in enumerate(first)}
+        found = [
+            Line(name, median(values), self._over(name, LIMIT), self._over(name, self.case.ours[0]))
+            for name, values in self.values.items()
+        ]
+        return sorted(found, key=lambda line: (places.get(line.name, len(first)), line.value.median))
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        if self.quick:
+            return [Verdict(goal, "not measured", reason=NOT_FULL_SIZE) for goal in self.case.goals]
+        return [judge(goal, self.values, self.missing) for goal in self.case.goals]
+
+    def _over(self, name: str, other: str) -> Estimate | None:
+        if name == other or other not in self.values or self.case.quantity == "bytes":
+            return None
+        return ratio(self.values[name], self.values[other])
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run. ``manifest``: command, time, machine, versions, threads, pace."""
+
+    manifest: Mapping[str, Any]
+    outcomes: tuple[Outcome, ...]
+
+    def write(self, folder: Path) -> None:
+        """Writes ``results.json``; its form is described in docs/bench.md."""
+        write_atomic(
+            folder / FILE, (json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n").encode()
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            **self.manifest,
+            "cases": [_case(outcome) for outcome in self.outcomes],
+            "rows": [{"case": o.case.name, **asdict(row)} for o in self.outcomes for row in o.rows],
+        }
+
+
+def _case(outcome: Outcome) -> dict[str, Any]:
+    case, work = outcome.case, outcome.work
+    return {
+        "name": case.name,
+        "title": case.title,
+        "description": case.description,
+        "unit": case.unit,
+        "quantity": case.quantity,
+        "elements": work.elements if isinstance(work, Step) else None,
+        "traffic_bytes": work.traffic if isinstance(work, Step) and case.limited else None,
+        "contestants": [asdict(line) for line in outcome.lines],
+        "missing": dict(outcome.missing),
+        "goals": [
+            {
+                "goal": str(verdict.goal),
+                "status": verdict.status,
+                "measured": asdict(verdict.measured) if verdict.measured else None,
+                "interval_agrees": verdict.clear,
+                "reason": verdict.reason,
+            }
+            for verdict in outcome.verdicts
+        ],
+    }

@@ -1,0 +1,61 @@
+"""What a constructor and a group may be given beside the mathematics: guards, engines, torch's flags."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+OnNonfinite = Literal["ignore", "skip", "raise"]
+EngineName = Literal["auto", "native", "generic"]
+StateDType = Literal["float32", "bfloat16", "float16", "float64"]
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """ValueError unless ``value`` is one of a Literal's."""
+    if value not in get_args(choices):
+        raise ValueError(f"Invalid {name}: {value!r}; choose one of {', '.join(get_args(choices))}")
+
+
+def settle_mode(options: dict[str, Any]) -> None:
+    """``decay`` from torch's flag where only that is given."""
+    flag, mode = options.get("decoupled_weight_decay"), options.get("decay")
+    if mode is None and flag is not None:
+        options["decay"] = "decoupled" if flag else "l2"
+    elif flag and mode != "decoupled":
+        raise ValueError(f"decoupled_weight_decay=True contradicts decay={mode!r}; give decay alone")
+
+
+def check_flags(options: dict[str, Any], engine: EngineName) -> None:
+    """torch's execution flags, where they exclude each other or what is asked beside them."""
+    if options["differentiable"]:
+        if engine == "native":
+            raise ValueError(
+                "engine='native' has no graph for gradients to flow through; differentiable=True needs "
+                "engine='generic' or 'auto'"
+            )
+        if options["foreach"]:
+            raise RuntimeError("`foreach` and `differentiable` cannot be `True` together.")
+        if options.get("fused"):
+            raise RuntimeError("`fused` does not support `differentiable`")
+    if options.get("fused") and options["foreach"]:
+        raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+
+
+def check_tensors(options: dict[str, Any], foreach_refuses_tensors: bool) -> None:
+    """Hyperparameters given as tensors, in torch's words."""
+    betas = options.get("betas", ())
+    betas = betas if isinstance(betas, tuple | list) else ()
+    if len({isinstance(beta, Tensor) for beta in betas}) > 1:
+        raise ValueError(f"betas must be either both floats or both Tensors, got {betas}")
+    host_only = foreach_refuses_tensors and options["foreach"] and not options["capturable"]
+    named = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
+    named |= {f"betas[{index}]": beta for index, beta in enumerate(betas)}
+    for name, value in named.items():
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise ValueError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
+            if host_only and name != "weight_decay":
+                raise ValueError(
+                    f"{name} as a Tensor is not supported for capturable=False and foreach=True"
+                )
