@@ -214,8 +214,8 @@ def bench(
     case: Annotated[
         list[str] | None,
         typer.Option(
-            help="tensor, gpt2, resnet18, many, one, clip, mlp, deep-mlp, bfloat16, memory, rules, or one rule"
-            " as rules/lion; repeated. Default: all.",
+            help="tensor, gpt2, resnet18, many, one, clip, mlp, deep-mlp, bfloat16, memory, rules, or one"
+            " rule as rules/lion; repeated. Default: all.",
             metavar="NAME",
         ),
     ] = None,
