@@ -17,6 +17,7 @@ from adamantine.bench.goals import MIB, Verdict
 from adamantine.bench.machine import BUSY
 from adamantine.bench.numbers import factor, interval, mebibytes, three
 from adamantine.bench.results import Outcome, Results
+from adamantine.report.numbers import counted
 from adamantine.report.terminal import new_table, plain
 
 _STYLE = {"met": "green", "not met": "red", "not measured": "dim"}
@@ -94,7 +95,7 @@ def _where(manifest: Mapping[str, Any]) -> str:
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
     lines = [
         f"{machine['processor']}, {machine['cores']} cores{f' ({caches})' if caches else ''}",
-        f"{manifest['threads']} threads; native engine: {native}",
+        f"{counted(manifest['threads'], 'thread')}; native engine: {native}",
         ", ".join(f"{name} {number}" for name, number in versions.items()),
     ]
     if manifest["peers not installed"]:

@@ -15,6 +15,7 @@ from adamantine.bench.numbers import three
 from adamantine.bench.peers import PEERS
 from adamantine.bench.results import Line, Outcome, Results
 from adamantine.report.files import write_atomic
+from adamantine.report.numbers import counted
 from adamantine.report.svg import themed
 from adamantine.report.theme import METHOD_COLOURS, Theme
 
@@ -55,7 +56,7 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
         "Time compared with adamantine", x=0.012, ha="left", fontsize=13, fontweight="bold", color=theme.ink
     )
     figure.supxlabel(
-        f"right of the line: slower than adamantine · whisker: 95 % interval · {threads} threads",
+        f"right of the line: slower than adamantine · whisker: 95 % interval · {counted(threads, 'thread')}",
         x=0.012,
         ha="left",
         fontsize=9.5,

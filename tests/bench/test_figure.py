@@ -1,0 +1,59 @@
+"""The figure has a bar for every ratio, and nothing where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from adamantine.bench import figure
+from adamantine.bench.cases import DEFAULT, FLAT, FUSED, LIMIT, OURS
+from adamantine.bench.results import Outcome, Results
+from adamantine.report.theme import DARK, LIGHT
+
+ROUNDS = np.linspace(0.98, 1.02, 12)
+Make = Callable[..., Outcome]
+
+
+def _drawn(*outcomes: Outcome) -> Figure:
+    return figure._draw([(outcome, figure._bars(outcome)) for outcome in outcomes], 2, LIGHT)
+
+
+def test_bars_are_the_ratios_on_a_logarithmic_axis(outcome: Make) -> None:
+    values = {OURS: ROUNDS, LIMIT: ROUNDS, FLAT: 0.5 * ROUNDS, FUSED: 12 * ROUNDS, DEFAULT: 100 * ROUNDS}
+    (ax,) = _drawn(outcome("many", values)).axes
+    assert ax.get_xscale() == "log"
+    bars = [bar.get_x() + bar.get_width() for bar in ax.patches]
+    np.testing.assert_allclose(bars, [0.5, 12, 100])  # ours is the line at 1, and the limit no contestant
+    texts = {text.get_text() for text in ax.texts}
+    assert {"1000 small tensors", FUSED, DEFAULT, FLAT, "12.0 ×", "100 ×", "0.500 ×"} <= texts
+    low, high = ax.get_xlim()
+    assert low < 0.5
+    assert high > 100
+
+
+def test_a_peer_has_one_colour_in_all_cases(outcome: Make) -> None:
+    one = outcome("one", {OURS: ROUNDS, FUSED: 2 * ROUNDS, DEFAULT: 3 * ROUNDS})
+    many = outcome("many", {OURS: ROUNDS, DEFAULT: 2 * ROUNDS, FUSED: 3 * ROUNDS})
+    (ax,) = _drawn(one, many).axes
+    fused, default, default_again, fused_again = (bar.get_facecolor() for bar in ax.patches)
+    assert (fused, default) == (fused_again, default_again)
+    assert fused != default
+
+
+def test_files_in_both_themes(outcome: Make, results: Callable[..., Results], tmp_path: Path) -> None:
+    figure.write(results(outcome("one", {OURS: ROUNDS, FUSED: 4 * ROUNDS})), tmp_path)
+    light, dark = ((tmp_path / "figures" / f"ratios-{name}.svg").read_text() for name in ("light", "dark"))
+    assert LIGHT.ink in light
+    assert LIGHT.surface in light
+    assert DARK.ink in dark
+    assert LIGHT.ink not in dark
+
+
+def test_no_ratio_no_figure(outcome: Make, results: Callable[..., Results], tmp_path: Path) -> None:
+    found = outcome("rules/lion", {OURS: ROUNDS, LIMIT: ROUNDS})
+    peaks = outcome("memory", {OURS: ROUNDS, FUSED: ROUNDS})
+    figure.write(results(found, peaks), tmp_path)
+    assert not list(tmp_path.iterdir())
