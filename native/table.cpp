@@ -17,8 +17,8 @@ constexpr std::size_t kGrain = 32768;
 constexpr std::size_t kAlign = 64;
 constexpr std::size_t kBlocksPerItem = 4;
 
-// A thread is woken for at least this many elements: waking costs as much as some ten thousand updates.
-constexpr std::size_t kElementsPerThread = 32768;
+// A thread is woken for at least this many elements: waking costs as much as some hundred thousand updates.
+constexpr std::size_t kElementsPerThread = 131072;
 
 constexpr Reason kLayout = "its elements have holes, or lie in another order than those of its gradient or state";
 constexpr Reason kOverlap = "it shares memory with another parameter, state or gradient";
@@ -42,6 +42,21 @@ void store(std::byte* data, DType type, double value) {
   } else {
     *reinterpret_cast<float*>(data) = static_cast<float>(value);
   }
+}
+
+// A number that two tensors share if their dtype, shape and strides are the same.
+std::uint64_t layout_of(const View& view) {
+  std::uint64_t mixed = static_cast<std::uint64_t>(view.type) + 1;
+  const auto mix = [&](std::int64_t x) {
+    mixed = (mixed ^ static_cast<std::uint64_t>(x)) * 0x9e3779b97f4a7c15u;
+    mixed ^= mixed >> 29;
+  };
+  mix(view.dimensions);
+  for (int d = 0; d < view.dimensions; ++d) {
+    mix(view.shape[d]);
+    mix(view.strides != nullptr ? view.strides[d] : -1);
+  }
+  return mixed;
 }
 
 // Follows from `piece` without a gap in every stream.
@@ -193,9 +208,14 @@ bool Table::is_current(PyObject* groups, PyObject* state) const {
 Reason Table::examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved) {
   const Group& group = groups_[entry.group];
   if (Reason reason = reader_.read(entry.parameter, theta, scratch)) return reason;
-  if (!is_dense(theta)) return kLayout;
   Streams& streams = entry.streams;
-  moved |= streams.theta != theta.data || entry.count != theta.count;
+  const std::uint64_t layout = layout_of(theta);
+  const bool same = streams.theta == theta.data && entry.layout == layout;
+  if (same && entry.known && still_there(entry)) return nullptr;
+  entry.known = false;
+  if (!is_dense(theta)) return kLayout;
+  moved |= !same;
+  entry.layout = layout;
   streams.theta = theta.data;
   streams.theta_type = theta.type;
   entry.count = theta.count;
@@ -216,7 +236,20 @@ Reason Table::examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& 
     entry.counter_data[k] = view.data;
     entry.counter_types[k] = view.type;
   }
+  entry.known = true;
   return nullptr;
+}
+
+// Whether slots and counters, the same objects as before, have their memory where it was.
+bool Table::still_there(const Entry& entry) const {
+  const Group& group = groups_[entry.group];
+  for (std::size_t k = 0; k < group.n_slots; ++k) {
+    if (!reader_.lies_at(entry.slots[k], entry.streams.slots[k])) return false;
+  }
+  for (std::size_t k = 0; k < group.n_counters; ++k) {
+    if (!reader_.lies_at(entry.counters[k], entry.counter_data[k])) return false;
+  }
+  return true;
 }
 
 Reason Table::examine_gradient(Entry& entry, const View& theta) {
@@ -361,7 +394,7 @@ double Table::squares(std::size_t threads) {
   blocks_.assign(total, Squares{});
   {
     const nb::gil_scoped_release unlocked;
-    parallel((total + kBlocksPerItem - 1) / kBlocksPerItem, threads_for(elements / 4, threads), [&](std::size_t item) {
+    parallel((total + kBlocksPerItem - 1) / kBlocksPerItem, threads_for(elements, threads), [&](std::size_t item) {
       std::size_t block = item * kBlocksPerItem;
       const std::size_t stop = std::min(total, block + kBlocksPerItem);
       auto span = std::upper_bound(spans.begin(), spans.end(), block,

@@ -60,6 +60,8 @@ class Table {
     bool active = false;
     bool measured = false;
     bool overlaps = false;
+    bool known = false;  // slots and counters were read before, and have the layout of θ
+    std::uint64_t layout = 0;
     std::uint32_t row = 0;
     std::size_t count = 0;
     Streams streams{};
@@ -101,6 +103,7 @@ class Table {
   bool is_current(PyObject* groups, PyObject* state) const;
   Reason examine(Entry& entry, bool& moved);
   Reason examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved);
+  bool still_there(const Entry& entry) const;
   Reason examine_gradient(Entry& entry, const View& theta);
   void find_overlaps();
   bool is_written(Entry& entry) const;

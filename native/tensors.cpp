@@ -58,6 +58,11 @@ Reader::Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_vi
     : tensor_type_(reinterpret_cast<PyTypeObject*>(tensor_type.ptr())),
       parameter_type_(reinterpret_cast<PyTypeObject*>(parameter_type.ptr())) {
   if (protocol == "attributes") return;
+  if (protocol == "shim" || protocol.empty()) shim_ = Shim::find(tensor_type, parameter_type);
+  if (shim_) return;
+  if (protocol == "shim") {
+    throw std::invalid_argument("protocol='shim': this torch's C interface was not found; use 'dlpack'");
+  }
   const nb::object capsule = nb::getattr(tensor_type, "__dlpack_c_exchange_api__", nb::none());
   if (PyCapsule_CheckExact(capsule.ptr())) {
     const auto* table = static_cast<const ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
@@ -71,6 +76,7 @@ Reader::Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_vi
 
 Reason Reader::read(PyObject* tensor, View& view, Scratch& scratch) const {
   if (!is_plain(tensor)) return "it is of a subclass of torch.Tensor";
+  if (shim_) return read_shim(tensor, view);
   if (from_object_ == nullptr) return read_attributes(tensor, view, scratch);
   nb::dlpack::dltensor described;
   if (from_object_(tensor, &described) != 0) {
@@ -78,6 +84,39 @@ Reason Reader::read(PyObject* tensor, View& view, Scratch& scratch) const {
     return kUnreadable;
   }
   return read_dlpack(described, view);
+}
+
+Reason Reader::read_shim(PyObject* tensor, View& view) const {
+  const Shim& torch = *shim_;
+  const Shim::Handle h = torch.handle(tensor);
+  std::int32_t layout = -1, device = -1, dtype = -1;
+  if (torch.get_layout(h, &layout) != 0 || layout != torch.strided) return kUnreadable;
+  if (torch.get_device_type(h, &device) != 0 || device != torch.cpu) return kDevice;
+  if (torch.get_dtype(h, &dtype) != 0) return kUnreadable;
+  if (dtype == torch.float32) {
+    view.type = DType::float32;
+  } else if (dtype == torch.float64) {
+    view.type = DType::float64;
+  } else if (dtype == torch.bfloat16) {
+    view.type = DType::bfloat16;
+  } else if (dtype == torch.float16) {
+    view.type = DType::float16;
+  } else {
+    return kDType;
+  }
+  std::int64_t dimensions = 0, count = 0;
+  std::int64_t *shape = nullptr, *strides = nullptr;
+  void* data = nullptr;
+  if (torch.get_dim(h, &dimensions) != 0 || torch.get_numel(h, &count) != 0 || torch.get_sizes(h, &shape) != 0 ||
+      torch.get_strides(h, &strides) != 0 || torch.get_data_ptr(h, &data) != 0) {
+    return kUnreadable;
+  }
+  view.dimensions = static_cast<int>(dimensions);
+  view.count = static_cast<std::size_t>(count);
+  view.shape = shape;
+  view.strides = strides;
+  view.data = static_cast<std::byte*>(data);
+  return view.data == nullptr && count > 0 ? kFreed : nullptr;
 }
 
 Reason Reader::read_attributes(PyObject* tensor, View& view, Scratch& scratch) {

@@ -1,14 +1,16 @@
-// Reading torch tensors without torch's headers: through DLPack's C functions where this torch has them, else
-// through the tensor's Python attributes. Needs the GIL.
+// Reading torch tensors without torch's headers: by torch's own C interface, by DLPack's C functions, or, with
+// a torch that has neither, by the tensor's Python attributes. Needs the GIL.
 #pragma once
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "kernel.hpp"
+#include "shim.hpp"
 
 namespace adamantine {
 
@@ -34,11 +36,17 @@ struct Scratch {
 class Reader {
  public:
   // tensor_type: torch.Tensor; parameter_type: torch.nn.Parameter. Nothing derived from them is taken, since a
-  // subclass need not lie in memory as it looks. protocol: "dlpack", "attributes" or "" for the best there is.
+  // subclass need not lie in memory as it looks. protocol: "shim", "dlpack", "attributes" or "" for the fastest.
   Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_view protocol);
 
   // Fills `view`, whose shape and strides live as long as the tensor's and `scratch`; or returns the reason.
   Reason read(PyObject* tensor, View& view, Scratch& scratch) const;
+
+  // Whether a tensor that was read before still lies at `data`: the fast answer, and only a yes is sure.
+  bool lies_at(PyObject* tensor, const std::byte* data) const {
+    void* now = nullptr;
+    return shim_ && shim_->get_data_ptr(shim_->handle(tensor), &now) == 0 && now == data;
+  }
 
   bool is_plain(PyObject* tensor) const {
     PyTypeObject* type = Py_TYPE(tensor);
@@ -48,13 +56,15 @@ class Reader {
   // Whether a tensor of one element is to be negated when it is read, which only torch knows.
   static bool is_negated(PyObject* tensor);
 
-  const char* protocol() const { return from_object_ ? "dlpack" : "attributes"; }
+  const char* protocol() const { return shim_ ? "shim" : from_object_ ? "dlpack" : "attributes"; }
 
  private:
+  Reason read_shim(PyObject* tensor, View& view) const;
   static Reason read_attributes(PyObject* tensor, View& view, Scratch& scratch);
 
   PyTypeObject* tensor_type_;
   PyTypeObject* parameter_type_;
+  std::optional<Shim> shim_;
   int (*from_object_)(void*, nb::dlpack::dltensor*) = nullptr;
 };
 
