@@ -110,7 +110,7 @@ def test_a_busy_machine_and_other_threads_are_said(outcome: Make, results: Calla
 def test_nothing_is_wider_than_the_terminal(
     outcome: Make, results: Callable[..., Results], width: int
 ) -> None:
-    values = {OURS: ROUNDS, LIMIT: ROUNDS, "StableAdamW of pytorch_optimizer": 100 * ROUNDS}
+    values = {OURS: ROUNDS, LIMIT: ROUNDS, "pytorch_optimizer": 100 * ROUNDS}
     text = _said(
         results(outcome("tensor", values), outcome("rules/rmsprop_centered_momentum", values)), width
     )

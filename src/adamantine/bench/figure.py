@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from adamantine.bench.cases import LIMIT
 from adamantine.bench.numbers import three
 from adamantine.bench.peers import PEERS
 from adamantine.bench.results import Line, Outcome, Results
+from adamantine.bench.statistics import Estimate
 from adamantine.report.files import write_atomic
 from adamantine.report.numbers import counted
 from adamantine.report.svg import themed
 from adamantine.report.theme import METHOD_COLOURS, Theme
 
 NAME = "ratios"
-BAR, GAP = 0.21, 0.62  # inches: of a bar, and above each case for its name
+BAR, GAP = 0.2, 0.17  # inches: a bar with its room, and between two cases
+NAMES = 1.9  # inches for the cases' names
+# Whose a bar is; its label says more.
+TORCH, PACKAGE, OURS = METHOD_COLOURS[0], METHOD_COLOURS[1], METHOD_COLOURS[2]
 
 
 def write(results: Results, folder: Path) -> None:
@@ -39,82 +41,76 @@ def _bars(outcome: Outcome) -> list[Line]:
 
 
 def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -> Figure:
-    rows = sum(len(lines) for _, lines in shown)
-    figure = Figure(
-        (7.6, 1.5 + GAP * len(shown) + BAR * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    )
-    ax = figure.subplots()
-    y = 0.0
+    height = sum(GAP + BAR * len(lines) for _, lines in shown)
+    size = (7.6, height + 1.2)
+    figure = Figure(size)
+    ax = figure.add_axes((NAMES / size[0], 0.75 / size[1], 1 - (NAMES + 0.2) / size[0], height / size[1]))
+    top = 0.0
     for outcome, lines in shown:
-        y += GAP
-        _case_name(ax, y, outcome.case.title, theme)
-        for line in lines:
-            y += BAR
-            _bar(ax, y, line, theme)
-    _axis(ax, y, shown, theme)
-    figure.suptitle(
-        "Time compared with adamantine", x=0.012, ha="left", fontsize=13, fontweight="bold", color=theme.ink
-    )
-    figure.supxlabel(
-        f"right of the line: slower than adamantine · whisker: 95 % interval · {counted(threads, 'thread')}",
-        x=0.012,
-        ha="left",
-        fontsize=9.5,
-        color=theme.muted,
-    )
-    return figure
-
-
-def _case_name(ax: Axes, y: float, title: str, theme: Theme) -> None:
-    ax.annotate(
-        title,
-        (0, y),
-        (-150, 2),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
+        if top:
+            ax.axhline(top, xmin=-NAMES, color=theme.line, linewidth=0.8, clip_on=False, zorder=0)
+        bottom = top + GAP + BAR * len(lines)
+        ax.annotate(
+            outcome.case.title,
+            (0, (top + bottom) / 2),
+            (-NAMES * 72 + 12, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
+            color=theme.ink,
+        )
+        for row, line in enumerate(lines):
+            _bar(ax, top + GAP / 2 + BAR * (row + 0.5), line, theme)
+        top = bottom
+    _axis(ax, top, [line.over_ours for _, lines in shown for line in lines if line.over_ours], theme)
+    edge = 12 / 72 / size[0]
+    figure.text(
+        edge,
+        1 - 0.2 / size[1],
+        "Time for the same work, adamantine = 1",
+        va="center",
+        fontsize=13,
         fontweight="bold",
         color=theme.ink,
     )
+    key = f"right of the line: slower than adamantine · whisker: 95 % interval · {counted(threads, 'thread')}"
+    figure.text(edge, 0.17 / size[1], key, va="center", fontsize=9.5, color=theme.muted)
+    return figure
 
 
 def _bar(ax: Axes, y: float, line: Line, theme: Theme) -> None:
     ratio = line.over_ours
     assert ratio is not None
-    colour = _colour(line.name)
-    ax.barh(y, ratio.median - 1, left=1, height=BAR * 0.72, color=colour, zorder=2)
-    ax.plot([ratio.low, ratio.high], [y, y], color=theme.ink, linewidth=1.1, zorder=3)
-    ends: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+    ax.barh(y, ratio.median - 1, left=1, height=BAR * 0.7, color=_colour(line.name), zorder=2)
+    ax.plot([ratio.low, ratio.high], [y, y], color=theme.ink, linewidth=1.2, zorder=5)
     ax.annotate(
-        line.name, (0, y), (-6, 0), xycoords=("axes fraction", "data"), ha="right", color=theme.muted, **ends
-    )
-    faster = ratio.median < 1
-    at = min(ratio.low, ratio.median) if faster else max(ratio.high, ratio.median)
-    ax.annotate(
-        f"{three(ratio.median)} ×",
-        (at, y),
-        (-5 if faster else 5, 0),
-        ha="right" if faster else "left",
+        f"{three(ratio.median)} × {line.name}",
+        (max(1.0, ratio.median, ratio.high), y),
+        (6, 0),
+        textcoords="offset points",
+        va="center_baseline",
+        fontsize=9,
         color=theme.ink,
-        **ends,
+        bbox={"facecolor": theme.surface, "edgecolor": "none", "pad": 1},  # no grid line through it
+        zorder=3,
     )
 
 
 def _colour(name: str) -> str:
-    """Of a peer, the same in every case; our other forms have the last."""
-    names = [peer.name for peer in PEERS.values()]
-    return (
-        METHOD_COLOURS[names.index(name) % (len(METHOD_COLOURS) - 1)] if name in names else METHOD_COLOURS[-1]
-    )
+    peers = {peer.name: peer for peer in PEERS.values()}
+    if name not in peers:
+        return OURS
+    return TORCH if peers[name].module == "torch" else PACKAGE
 
 
-def _axis(ax: Axes, bottom: float, shown: list[tuple[Outcome, list[Line]]], theme: Theme) -> None:
-    ratios = [line.over_ours for _, lines in shown for line in lines if line.over_ours is not None]
+def _axis(ax: Axes, bottom: float, ratios: list[Estimate], theme: Theme) -> None:
     low, high = min(0.8, *(r.low for r in ratios)), max(2.0, *(r.high for r in ratios))
     ax.set_xscale("log")
-    ax.set_xlim(low / 1.5, high * 1.9)
-    ax.set_ylim(bottom + BAR, 0)
+    ax.set_xlim(low / 1.2, high * max((high / low) ** 0.5, 2))  # a third is for the longest bar's label
+    ax.set_ylim(bottom, 0)
     ax.axvline(1, color=theme.ink, linewidth=1.2, zorder=4)
-    ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if high / low < 300 else (1,)))
+    ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if high / low < 50 else (1,)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} ×"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", which="minor", length=0)

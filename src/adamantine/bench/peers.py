@@ -92,12 +92,12 @@ PEERS: dict[str, Peer] = {
         Peer("optimi", "optimi", "optimi", "torch-optimi", _optimi),
         Peer(
             "pytorch_optimizer",
-            "StableAdamW of pytorch_optimizer",
+            "pytorch_optimizer",
             "pytorch_optimizer",
             "pytorch_optimizer",
             _pytorch_optimizer,
         ),
-        Peer("schedulefree", "schedulefree AdamW", "schedulefree", "schedulefree", _schedulefree),
+        Peer("schedulefree", "schedulefree", "schedulefree", "schedulefree", _schedulefree),
         Peer("compile", "torch.compile(step)", "torch", "torch", _compiled),
     )
 }
