@@ -17,7 +17,7 @@ import adamantine.torch as at
 
 EVERY_CLASS = pytest.mark.parametrize("cls", at.OPTIMIZERS.values(), ids=list(at.OPTIMIZERS))
 SHARED = pytest.mark.parametrize("name", [name for name in at.OPTIMIZERS if hasattr(torch.optim, name)])
-OURS = ["decay", "peak_lr", "max_norm", "on_nonfinite"]
+OURS = ("decay", "peak_lr", "state", "max_norm", "on_nonfinite", "engine")
 
 #: Hyperparameter → (how an error calls it, what it asks for, wrong values).
 WRONG = {
@@ -159,7 +159,7 @@ def test_an_lr_above_the_stated_peak(mode):
 )
 def test_a_flag_without_effect_says_so(cls, flag):
     with pytest.warns(UserWarning, match=rf"{cls.__name__}\({flag}=True\): .*same numbers") as caught:
-        optimizer = cls(params(), **{flag: True})
+        optimizer = cls(params(), engine="generic", **{flag: True})
     assert caught[0].filename == __file__
     plain = cls(params())
     for each in (optimizer, plain):

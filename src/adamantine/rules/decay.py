@@ -16,8 +16,7 @@ Every mode leaves θ alone at η_t = 0. Units: λ is in 1/θ-of-lr (1/η) for ``
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Mode = Literal["none", "l2", "decoupled", "independent", "corrected", "cautious"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -31,8 +30,7 @@ NEED_PEAK = frozenset({"independent", "corrected"})
 ROUNDING = 1e-6
 
 
-@dataclass(frozen=True)
-class Coefficients:
+class Coefficients(NamedTuple):
     """``couple``, ``shrink`` as in the module's table; ``cautious`` picks the elementwise form of apply."""
 
     couple: Any

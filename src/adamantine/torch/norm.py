@@ -24,7 +24,12 @@ except ModuleNotFoundError:  # a checkout that was not built
 BLOCK = 16_384
 LANES = 32
 
-_NATIVE = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+_NATIVE = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+}
 
 
 class Squares(NamedTuple):
@@ -35,7 +40,7 @@ class Squares(NamedTuple):
 
 
 class GradientStatistics(NamedTuple):
-    """What one read of a gradient tells: the parameter's name, the gradient's 2-norm, its largest magnitude."""
+    """What one read of a gradient tells: its parameter's name, its 2-norm, its largest magnitude."""
 
     name: str
     norm: float
@@ -108,7 +113,7 @@ def clip_grad_norm_(
     """
     if norm_type != 2:
         raise ValueError(
-            f"Invalid norm_type: {norm_type}; only 2 is offered, use torch.nn.utils.clip_grad_norm_ for others"
+            f"Invalid norm_type: {norm_type}; only 2 is offered; torch.nn.utils.clip_grad_norm_ has others"
         )
     if not max_norm > 0:
         raise ValueError(f"Invalid max_norm: {max_norm}; it must be > 0")
@@ -117,7 +122,7 @@ def clip_grad_norm_(
     norm = global_norm(grads)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
-            f"The total norm of gradients is non-finite ({norm}), so it cannot be clipped. Nothing was scaled; "
+            f"The total norm of gradients is non-finite ({norm}), so it cannot be clipped. Nothing is scaled; "
             "error_if_nonfinite=False scales all the same"
         )
     factor = clip_factor(norm, max_norm)
@@ -135,7 +140,11 @@ def squares(grads: Sequence[Tensor]) -> list[Squares]:
     for index, grad in enumerate(grads):
         values = grad.coalesce().values() if grad.is_sparse else grad
         values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-        if type(values) in {Tensor, torch.nn.Parameter} and values.device.type == "cpu" and values.dtype in _NATIVE:
+        if (
+            type(values) in {Tensor, torch.nn.Parameter}
+            and values.device.type == "cpu"
+            and values.dtype in _NATIVE
+        ):
             here.append((index, _in_memory_order(values.detach())))
         else:
             found[index] = Squares(_sum_elsewhere(values), math.nan)

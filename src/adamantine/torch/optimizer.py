@@ -21,9 +21,9 @@ from adamantine.schedules import peak_lr
 from adamantine.torch import checkpoint
 from adamantine.torch.engines import native
 from adamantine.torch.engines.contract import Update
+from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
 from adamantine.torch.engines.native import Lot, NativeEngine
-from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares
 from adamantine.torch.options import (
     EngineName,
@@ -155,7 +155,7 @@ class Optimizer(torch.optim.Optimizer):
             or self._optimizer_step_post_hooks
             or torch_optimizer._global_optimizer_pre_hooks
             or torch_optimizer._global_optimizer_post_hooks
-            or torch.autograd._profiler_enabled()
+            or torch._C._autograd._profiler_enabled()
         )
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -251,9 +251,9 @@ class Optimizer(torch.optim.Optimizer):
 
         The gradients are those that ``engine`` has gathered, and those of ``others``.
         """
-        check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # it may have been assigned
         if self.max_norm is None and self.on_nonfinite == "ignore":
             return 1.0
+        check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # it may have been assigned
         sums = squares([p.grad for p in others if p.grad is not None])
         total = 0.0 if engine is None else engine.sum_of_squares()
         for each in sums:
@@ -285,14 +285,15 @@ class Optimizer(torch.optim.Optimizer):
             return None
         rule = self.rule(group)
         lr, decay = self._decay(group)
-        grads = [self._usable(p.grad, rule, group) for p in params]
+        grads = [self._usable(p.grad, rule, group) for p in params if p.grad is not None]
         return _Plan(group, rule, params, grads, lr, decay)
 
     def _decay(self, group: dict[str, Any]) -> tuple[Any, Coefficients]:
         """η of this step, which is put on record, and what the decay mode makes of it."""
         differentiable = group["differentiable"]
         lr = _host(group["lr"], differentiable)
-        group["highest_lr"] = max(group["highest_lr"], _double(lr))
+        if (value := _double(lr)) > group["highest_lr"]:
+            group["highest_lr"] = value
         return lr, coefficients(
             group["decay"],
             lr=lr,
@@ -475,8 +476,10 @@ def _slot_dtype(p: Tensor, state: StateDType | None) -> torch.dtype:
 
 def _host(value: Any, differentiable: bool) -> Any:
     """A double, or a tensor without dimensions where gradients are to flow through it."""
+    if type(value) is float:  # nearly always
+        return value
     if isinstance(value, tuple | list):
-        return tuple(_host(item, differentiable) for item in value)
+        return tuple([_host(item, differentiable) for item in value])
     if isinstance(value, Tensor):
         return value.reshape(()) if differentiable else value.item()
     return value
@@ -484,6 +487,8 @@ def _host(value: Any, differentiable: bool) -> Any:
 
 def _double(value: Any) -> float:
     """The number alone, whether or not gradients flow through the tensor that holds it."""
+    if type(value) is float:
+        return value
     return float(value.detach() if isinstance(value, Tensor) else value)
 
 

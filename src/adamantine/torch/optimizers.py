@@ -498,7 +498,7 @@ _COMMON = """
         on_nonfinite: what a step with an infinite or NaN gradient does: ``"ignore"`` it, ``"skip"`` (nothing
             moves; ``skipped_steps`` counts) or ``"raise"`` FloatingPointError, naming the parameters.
         state: dtype in which the rule keeps its averages, ``"float32"``, ``"bfloat16"``, ``"float16"`` or
-            ``"float64"``; None: the parameter's. Also per group. Loaded state keeps the dtype it was saved in.
+            ``"float64"``; None: the parameter's. Also per group. Loaded state keeps its dtype.
         engine: ``"native"`` is the compiled kernel for host memory, ``"generic"`` torch operations on any
             device, with the same bits on a CPU; ``"auto"`` takes the kernel wherever it can. `explain` tells.
         foreach: for the generic engine: True updates many tensors in one call, False each by itself, None

@@ -56,6 +56,4 @@ def check_tensors(options: dict[str, Any], foreach_refuses_tensors: bool) -> Non
             if value.numel() != 1:
                 raise ValueError(f"Tensor {name} must be 1-element, got shape {tuple(value.shape)}")
             if host_only and name != "weight_decay":
-                raise ValueError(
-                    f"{name} as a Tensor is not supported for capturable=False and foreach=True"
-                )
+                raise ValueError(f"{name} as a Tensor is not supported for capturable=False and foreach=True")

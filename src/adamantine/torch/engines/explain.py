@@ -38,11 +38,14 @@ class Explanation:
     def __str__(self) -> str:
         rows = [("parameter", "shape", "dtype", "engine", "why")]
         rows += [
-            (p.name, "×".join(map(str, p.shape)) or "scalar", p.dtype, p.engine, p.reason) for p in self.placements
+            (p.name, "×".join(map(str, p.shape)) or "scalar", p.dtype, p.engine, p.reason)
+            for p in self.placements
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]
+            ).rstrip()
             for row in rows
         ]
         counts = {p.engine: 0 for p in self.placements}
@@ -93,5 +96,5 @@ def name_parameters(groups: Sequence[dict[str, Any]]) -> dict[Tensor, str]:
     for number, group in enumerate(groups):
         own = group.get("param_names")
         for index, p in enumerate(group["params"]):
-            names[p] = own[index] if own else f"group {number}, parameter {index}"
+            names[p] = own[index] if own else f"parameter {index} of group {number}"
     return names

@@ -1,6 +1,6 @@
 """The native engine: one optimizer's parameters in a table, stepped by the compiled kernel.
 
-The table is made from the groups and the state, and every step looks natively at all that can have moved since:
+The table is made from the groups and the state. Every step looks natively at all that can have moved since:
 gradients, storages, state tensors, groups. Parameters that the kernel cannot take run on the generic engine.
 """
 
@@ -56,7 +56,8 @@ class NativeEngine:
     """The table of one optimizer. Use ``with engine:`` from gather to run: a step is one thread's.
 
     Attributes:
-        protocol: how tensors are read: ``"dlpack"``, or ``"attributes"`` with a torch that lacks its C functions.
+        protocol: how tensors are read: by torch's C interface (``"shim"``), by ``"dlpack"`` or by Python
+            ``"attributes"``, the fastest that this torch has. ADAMANTINE_PROTOCOL asks for one.
     """
 
     def __init__(self, protocol: str = os.environ.get("ADAMANTINE_PROTOCOL", "")) -> None:
@@ -123,11 +124,11 @@ def row(
     lot: Lot, rule: Rule, hyper: dict[str, Any], decay: Coefficients, eta: float, sign: float
 ) -> tuple[int, list[Any], tuple[float, ...]]:
     """The host numbers of a lot, in the kernel's order."""
-    scalars, renewed = rule.host(lot.t, hyper, lot.carried)
+    scalars = rule.scalars(lot.t, **hyper, **lot.carried)
     form = _CAUTIOUS if decay.cautious else _COUPLED if decay.couple != 0.0 else _PLAIN
     numbers = [sign, decay.couple, decay.shrink, eta, *map(scalars.__getitem__, SCALARS[rule.name])]
-    counters = ((float(lot.t),) if rule.counts_steps else ()) + tuple(map(float, renewed.values()))
-    return form, numbers, counters
+    renewed = [float(scalars[name]) for name in rule.carried] if rule.carried else []
+    return form, numbers, (float(lot.t), *renewed) if rule.counts_steps else ()
 
 
 def _counters(rule: Rule) -> list[str]:
@@ -135,12 +136,13 @@ def _counters(rule: Rule) -> list[str]:
 
 
 def _lot(rule: Rule, group: int, fresh: bool, counters: tuple[float, ...]) -> Lot:
-    if rule.counts_steps:
-        return Lot(group, int(counters[0]) + 1, dict(zip(rule.carried, counters[1:], strict=True)))
-    return Lot(group, 1 if fresh else 2, {})
+    if not rule.counts_steps:
+        return Lot(group, 1 if fresh else 2, {})
+    carried = dict(zip(rule.carried, counters[1:], strict=True)) if rule.carried else {}
+    return Lot(group, int(counters[0]) + 1, carried)
 
 
-#: Rule → the names of its scalars in the order of the kernel's struct. Rules that are not here have no kernel.
+#: Rule → the names of its scalars in the order of the kernel's struct. A rule that is not here has no kernel.
 SCALARS: dict[str, list[str]] = (
     {} if native is None else {name: scalars.split() for name, _, scalars in native.rules}
 )
