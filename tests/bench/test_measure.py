@@ -34,6 +34,7 @@ class Clock:
         self.now = 0.0
         self.log: list[str] = []
         monkeypatch.setattr(measure, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(measure, "sleep", lambda seconds: self.pass_by("rest", seconds))
 
     def work(self, name: str, seconds: float) -> Contestant:
         return Contestant(name, lambda: self.pass_by(name, seconds))
@@ -45,7 +46,7 @@ class Clock:
 
 def test_short_runs_are_repeated_until_a_turn_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    pace = Pace(rounds=3, most_rounds=3, seconds=0, turn=1.0)
+    pace = Pace(rounds=3, most_rounds=3, seconds=0, turn=1.0, rest=0.5)
     rows = [
         row for turns in interleaved([clock.work("a", 2.0), clock.work("b", 0.125)], pace) for row in turns
     ]
@@ -53,8 +54,9 @@ def test_short_runs_are_repeated_until_a_turn_is_full(monkeypatch: pytest.Monkey
     assert [(row.round, row.place, row.contestant) for row in rows] == [
         *((0, 0, "a"), (0, 1, "b"), (1, 0, "b"), (1, 1, "a"), (2, 0, "b"), (2, 1, "a"))
     ]
-    measured = clock.log[-27:]
-    assert measured == ["a", *["b"] * 8, *["b"] * 8, "a", *["b"] * 8, "a"]
+    a, b = ["rest", "a"], ["rest", *["b"] * 8]
+    measured = [*a, *b, *b, *a, *b, *a]
+    assert clock.log[-len(measured) :] == measured
 
 
 def test_preparation_comes_before_every_run_and_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +64,10 @@ def test_preparation_comes_before_every_run_and_is_not_timed(monkeypatch: pytest
     contestant = Contestant(
         "fresh", lambda: clock.pass_by("run", 0.25), lambda: clock.pass_by("prepare", 100.0)
     )
-    (row,) = next(interleaved([contestant], Pace(turn=1.0)))
+    (row,) = next(interleaved([contestant], Pace(turn=1.0, rest=50.0)))
     assert (row.runs, row.value) == (4, 0.25)
-    assert clock.log == ["prepare", "run"] * (len(clock.log) // 2)
+    worked = [what for what in clock.log if what != "rest"]
+    assert worked == ["prepare", "run"] * (len(worked) // 2)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,9 @@ def test_time_decides_between_the_least_and_the_most_rounds(
 ) -> None:
     clock = Clock(monkeypatch)
     found = list(
-        interleaved([clock.work("a", seconds_a_run)], Pace(rounds=12, most_rounds=40, seconds=8.0, turn=0))
+        interleaved(
+            [clock.work("a", seconds_a_run)], Pace(rounds=12, most_rounds=40, seconds=8.0, turn=0, rest=0)
+        )
     )
     assert len(found) == rounds
 

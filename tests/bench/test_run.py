@@ -19,7 +19,7 @@ from adamantine.bench.measure import Pace
 from adamantine.bench.peers import PEERS
 from adamantine.bench.results import Outcome, Results
 
-BRIEF = Pace(rounds=3, most_rounds=3, seconds=0.0, turn=0.0)
+BRIEF = Pace(rounds=3, most_rounds=3, seconds=0.0, turn=0.0, rest=0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, sleep
 
 from adamantine.bench.contestants import Contestant
 
@@ -20,15 +20,19 @@ class Pace:
         most_rounds: no more than so many.
         seconds: rounds beyond the least begin within so much time.
         turn: seconds that a contestant's turn lasts at least: short runs are repeated.
+        rest: seconds before every turn. OpenMP's threads spin for some milliseconds when their work is done,
+            and would take the next contestant's cores. In a training loop they do that to every optimizer,
+            which the cases of whole iterations include.
     """
 
     rounds: int = 12
     most_rounds: int = 40
     seconds: float = 8.0
     turn: float = 0.005
+    rest: float = 0.015
 
 
-QUICK = Pace(most_rounds=12, turn=0.0005)
+QUICK = Pace(most_rounds=12, turn=0.0005, rest=0.0)
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,12 @@ def interleaved(contestants: Sequence[Contestant], pace: Pace) -> Iterator[list[
         for number in range(pace.most_rounds):
             if number >= pace.rounds and perf_counter() - began > pace.seconds:
                 return
-            yield [
-                Row(
-                    contestants[index].name,
-                    number,
-                    place,
-                    runs[index],
-                    _time(contestants[index], runs[index]) / runs[index],
-                )
-                for place, index in enumerate(order(len(contestants), number))
-            ]
+            turns = []
+            for place, index in enumerate(order(len(contestants), number)):
+                sleep(pace.rest)
+                seconds = _time(contestants[index], runs[index])
+                turns.append(Row(contestants[index].name, number, place, runs[index], seconds / runs[index]))
+            yield turns
 
 
 def order(count: int, number: int) -> list[int]:
