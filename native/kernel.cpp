@@ -13,6 +13,7 @@
 #endif
 
 #define ADAMANTINE_INLINE inline __attribute__((always_inline))
+#define ADAMANTINE_ONCE __attribute__((noinline))  // one copy of each loop, whoever calls it
 #if defined(__clang__)
 #define ADAMANTINE_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
@@ -62,7 +63,7 @@ ADAMANTINE_INLINE void advance(const Rule& rule, const Numbers<T>& numbers, T& t
 
 // n elements that lie in T's own format.
 template <Form form, class Rule, class T, class... Slot>
-ADAMANTINE_INLINE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, const T* g, std::size_t n,
+ADAMANTINE_ONCE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, const T* g, std::size_t n,
                            Slot*... slots) {
   constexpr std::size_t line = kLine / sizeof(T);
   std::size_t i = 0;
@@ -71,14 +72,14 @@ ADAMANTINE_INLINE void run(const Rule& rule, const Numbers<T>& numbers, T* theta
     ask(g + i);
     (ask(slots + i), ...);
     ADAMANTINE_INDEPENDENT
-    for (std::size_t j = i; j < i + line; ++j) advance<form>(rule, numbers, theta[j], g[j], slots[j]...);
+    for (std::size_t j = 0; j < line; ++j) advance<form>(rule, numbers, theta[i + j], g[i + j], slots[i + j]...);
   }
   ADAMANTINE_INDEPENDENT
   for (std::size_t j = i; j < n; ++j) advance<form>(rule, numbers, theta[j], g[j], slots[j]...);
 }
 
 template <class Stored>
-void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
+ADAMANTINE_ONCE void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
   const auto* stored = reinterpret_cast<const Stored*>(memory);
   ask(memory + kTile);
   ADAMANTINE_INDEPENDENT
@@ -86,7 +87,7 @@ void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
 }
 
 template <class Stored>
-void encode_tile(const float* tile, std::size_t n, std::byte* memory) {
+ADAMANTINE_ONCE void encode_tile(const float* tile, std::size_t n, std::byte* memory) {
   auto* stored = reinterpret_cast<Stored*>(memory);
   ADAMANTINE_INDEPENDENT
   for (std::size_t i = 0; i < n; ++i) encode(tile[i], stored[i]);
@@ -221,9 +222,9 @@ ADAMANTINE_INLINE void stream(const std::byte* const* reads, std::byte* const* w
     (ask(writes[w] + i * sizeof(float)), ...);
     const auto add = [](float& x, float y) { x = x + y; };
     ADAMANTINE_INDEPENDENT
-    for (std::size_t j = i; j < i + line; ++j) {
-      const float sum = (0.0f + ... + reinterpret_cast<const float*>(reads[r])[j]);
-      (add(reinterpret_cast<float*>(writes[w])[j], sum), ...);
+    for (std::size_t j = 0; j < line; ++j) {
+      const float sum = (0.0f + ... + reinterpret_cast<const float*>(reads[r])[i + j]);
+      (add(reinterpret_cast<float*>(writes[w])[i + j], sum), ...);
     }
   }
 }
