@@ -255,7 +255,7 @@ def bench(
             quick=quick,
         )
         folder = _folder(out) or bench_run.default_folder()
-        folder.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
+        bench_report.claim(folder)
         shown = Display(len(plan.cases), console)
         with nullcontext(Silent()) if quiet else shown as watcher:
             results = bench_run.run(plan, watcher, command=shlex.join(["adamantine", *sys.argv[1:]]))

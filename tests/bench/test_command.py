@@ -39,6 +39,7 @@ def test_a_quick_run_prints_and_writes(tmp_path: Path, monkeypatch: pytest.Monke
         ("--threads 0", "--threads 0: at least 1"),
         ("--out=", "--out '': give a folder"),
         ("--quick --case one --out taken", "taken: File exists"),
+        ("--quick --case one --out old", "--out old: has a results.json already"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(
@@ -46,6 +47,8 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "results.json").write_text("years of work")
     result = invoke(*arguments.split())
     assert result.exit_code == 2
     assert message in result.stderr
