@@ -138,7 +138,9 @@ def test_the_folder_holds_numbers_text_and_figure(
     outcome: Make, results: Callable[..., Results], tmp_path: Path
 ) -> None:
     report.write(results(outcome("one", {OURS: ROUNDS, FUSED: 4 * ROUNDS})), tmp_path)
-    assert "One tensor of 256" in (tmp_path / "summary.txt").read_text("utf-8")
+    summary = (tmp_path / "summary.txt").read_text("utf-8")
+    assert summary.startswith("adamantine bench (2026-01-01T00:00:00+00:00)\n\nA Processor")
+    assert "One tensor of 256" in summary
     assert {path.name for path in tmp_path.iterdir()} == {"results.json", "summary.txt", "figures"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         f"ratios-{theme}.{kind}" for theme in ("light", "dark") for kind in ("png", "svg")

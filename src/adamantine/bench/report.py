@@ -33,7 +33,8 @@ def claim(folder: Path) -> None:
 def write(results: Results, folder: Path) -> None:
     """Writes ``results.json``, ``summary.txt`` (the tables of the terminal) and ``figures/``."""
     results.write(folder)
-    text = io.StringIO()
+    text = io.StringIO(f"{results.manifest['command']} ({results.manifest['time']})\n")
+    text.seek(0, io.SEEK_END)
     show(results, Console(file=text, width=WIDTH))
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     write_atomic(folder / "summary.txt", ("\n".join(lines).strip() + "\n").encode())
