@@ -17,7 +17,8 @@
 #if defined(__clang__)
 #define ADAMANTINE_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define ADAMANTINE_INDEPENDENT _Pragma("GCC ivdep")
+// Without `unroll 1` GCC 12 unrolls the loop over a line before it looks for vectors, and forgets ivdep.
+#define ADAMANTINE_INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #endif
 
 namespace adamantine::ADAMANTINE_NAMESPACE {
@@ -213,39 +214,34 @@ Squares squares(const std::byte* memory, std::size_t n) {
 }
 
 // The least that a step of this traffic can cost: every array read, `writes` also written, an addition each.
-template <std::size_t... r, std::size_t... w>
-ADAMANTINE_INLINE void stream(const std::byte* const* reads, std::byte* const* writes, std::size_t start,
-                              std::size_t stop, std::index_sequence<r...>, std::index_sequence<w...>) {
+// As in `advance`, all loads come before the first store: arrays that lie alike in their pages would otherwise
+// wait for each other's stores.
+template <class... Float>
+ADAMANTINE_ONCE void stream(const float* read, std::size_t n, Float*... writes) {
   constexpr std::size_t line = kLine / sizeof(float);
-  for (std::size_t i = start; i + line <= stop; i += line) {
-    (ask(reads[r] + i * sizeof(float)), ...);
-    (ask(writes[w] + i * sizeof(float)), ...);
-    const auto add = [](float& x, float y) { x = x + y; };
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t j = 0; j < line; ++j) {
-      const float sum = (0.0f + ... + reinterpret_cast<const float*>(reads[r])[i + j]);
-      (add(reinterpret_cast<float*>(writes[w])[i + j], sum), ...);
+  for (std::size_t i = 0; i + line <= n; i += line) {
+    if (read != nullptr) ask(read + i);
+    (ask(writes + i), ...);
+    const auto add = [](float sum, Float&... at) { [&](auto... x) { ((at = x + sum), ...); }(at...); };
+    if (read != nullptr) {
+      ADAMANTINE_INDEPENDENT
+      for (std::size_t j = 0; j < line; ++j) add(read[i + j], writes[i + j]...);
+    } else {
+      ADAMANTINE_INDEPENDENT
+      for (std::size_t j = 0; j < line; ++j) add(1.0f, writes[i + j]...);
     }
-  }
-}
-
-template <std::size_t r>
-void traffic_of(const std::byte* const* reads, std::byte* const* writes, std::size_t n_writes, std::size_t start,
-                std::size_t stop) {
-  const std::make_index_sequence<r> read;
-  switch (n_writes) {
-    case 1: return stream(reads, writes, start, stop, read, std::make_index_sequence<1>{});
-    case 2: return stream(reads, writes, start, stop, read, std::make_index_sequence<2>{});
-    case 3: return stream(reads, writes, start, stop, read, std::make_index_sequence<3>{});
-    case 4: return stream(reads, writes, start, stop, read, std::make_index_sequence<4>{});
-    default: return;
   }
 }
 
 void traffic(const std::byte* const* reads, std::size_t n_reads, std::byte* const* writes, std::size_t n_writes,
              std::size_t start, std::size_t stop) {
-  if (n_reads == 0) return traffic_of<0>(reads, writes, n_writes, start, stop);
-  return traffic_of<1>(reads, writes, n_writes, start, stop);
+  const float* read = n_reads > 0 ? reinterpret_cast<const float*>(reads[0]) + start : nullptr;
+  const auto at = [&](std::size_t k) { return reinterpret_cast<float*>(writes[k]) + start; };
+  const std::size_t n = stop - start;
+  if (n_writes == 1) stream(read, n, at(0));
+  if (n_writes == 2) stream(read, n, at(0), at(1));
+  if (n_writes == 3) stream(read, n, at(0), at(1), at(2));
+  if (n_writes == 4) stream(read, n, at(0), at(1), at(2), at(3));
 }
 
 }  // namespace

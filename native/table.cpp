@@ -20,6 +20,9 @@ constexpr std::size_t kBlocksPerItem = 4;
 // A thread is woken for at least this many elements: waking costs as much as some hundred thousand updates.
 constexpr std::size_t kElementsPerThread = 131072;
 
+// How many parameters ahead their objects are asked for.
+constexpr std::size_t kLookahead = 4;
+
 constexpr Reason kLayout = "its elements have holes, or lie in another order than those of its gradient or state";
 constexpr Reason kOverlap = "it shares memory with another parameter, state or gradient";
 constexpr Reason kMixed = "float64 is mixed with another dtype";
@@ -42,21 +45,6 @@ void store(std::byte* data, DType type, double value) {
   } else {
     *reinterpret_cast<float*>(data) = static_cast<float>(value);
   }
-}
-
-// A number that two tensors share if their dtype, shape and strides are the same.
-std::uint64_t layout_of(const View& view) {
-  std::uint64_t mixed = static_cast<std::uint64_t>(view.type) + 1;
-  const auto mix = [&](std::int64_t x) {
-    mixed = (mixed ^ static_cast<std::uint64_t>(x)) * 0x9e3779b97f4a7c15u;
-    mixed ^= mixed >> 29;
-  };
-  mix(view.dimensions);
-  for (int d = 0; d < view.dimensions; ++d) {
-    mix(view.shape[d]);
-    mix(view.strides != nullptr ? view.strides[d] : -1);
-  }
-  return mixed;
 }
 
 // Follows from `piece` without a gap in every stream.
@@ -153,6 +141,7 @@ void Table::clear() {
   groups_.clear();
   links_.clear();
   values_.clear();
+  measured_.clear();
   std::vector<PyObject*> owned;
   owned.swap(owned_);
   for (PyObject* object : owned) Py_DECREF(object);
@@ -204,52 +193,66 @@ bool Table::is_current(PyObject* groups, PyObject* state) const {
   return n == links_.size();
 }
 
+// A thousand small tensors are five thousand objects, hardly ever in the cache when a step comes.
+void Table::prefetch(const Entry& entry) const {
+  reader_.prefetch(entry.parameter);
+  for (PyObject* slot : entry.slots) {
+    if (slot != nullptr) reader_.prefetch(slot);
+  }
+  for (PyObject* counter : entry.counters) {
+    if (counter != nullptr) reader_.prefetch(counter);
+  }
+}
+
 // Reads θ, slots and counters anew.
 Reason Table::examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved) {
   const Group& group = groups_[entry.group];
-  if (Reason reason = reader_.read(entry.parameter, theta, scratch)) return reason;
   Streams& streams = entry.streams;
+  if (Reason reason = reader_.read(entry.parameter, theta, scratch)) {
+    moved |= entry.extent != 0;
+    entry.extent = 0;
+    return reason;
+  }
   const std::uint64_t layout = layout_of(theta);
   const bool same = streams.theta == theta.data && entry.layout == layout;
-  if (same && entry.known && still_there(entry)) return nullptr;
-  entry.known = false;
-  if (!is_dense(theta)) return kLayout;
-  moved |= !same;
-  entry.layout = layout;
-  streams.theta = theta.data;
-  streams.theta_type = theta.type;
-  entry.count = theta.count;
+  if (!same) {
+    moved = true;
+    streams.theta = theta.data;
+    streams.theta_type = theta.type;
+    entry.layout = layout;
+    entry.extent = extent_of(theta);
+    entry.count = theta.count;
+    entry.dense = is_dense(theta) && !(theta.count == 1 && Reader::is_negated(entry.parameter));
+  }
+  if (!entry.dense) return kLayout;
   if (entry.state == nullptr) return nullptr;
   Scratch other;
   View view;
   for (std::size_t k = 0; k < group.n_slots; ++k) {
+    if (same && reader_.is_unmoved(entry.slots[k], streams.slots[k], entry.slot_layouts[k])) continue;
     if (Reason reason = reader_.read(entry.slots[k], view, other)) return reason;
+    if (streams.slots[k] == view.data && streams.slot_types[k] == view.type && layout_of(view) == entry.slot_layouts[k]) {
+      if (same) continue;
+    } else {
+      moved = true;
+      streams.slots[k] = view.data;
+      streams.slot_types[k] = view.type;
+      entry.slot_layouts[k] = 0;
+    }
     if (!same_layout(theta, view)) return kLayout;
     if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
-    moved |= streams.slots[k] != view.data;
-    streams.slots[k] = view.data;
-    streams.slot_types[k] = view.type;
+    if (view.count == 1 && Reader::is_negated(entry.slots[k])) return kLayout;
+    entry.slot_layouts[k] = layout_of(view);
   }
   for (std::size_t k = 0; k < group.n_counters; ++k) {
+    if (reader_.is_unmoved(entry.counters[k], entry.counter_data[k], entry.counter_layouts[k])) continue;
     if (reader_.read(entry.counters[k], view, other) != nullptr || view.count != 1) return kCounter;
     if (view.type != DType::float32 && view.type != DType::float64) return kCounter;
     entry.counter_data[k] = view.data;
     entry.counter_types[k] = view.type;
+    entry.counter_layouts[k] = layout_of(view);
   }
-  entry.known = true;
   return nullptr;
-}
-
-// Whether slots and counters, the same objects as before, have their memory where it was.
-bool Table::still_there(const Entry& entry) const {
-  const Group& group = groups_[entry.group];
-  for (std::size_t k = 0; k < group.n_slots; ++k) {
-    if (!reader_.lies_at(entry.slots[k], entry.streams.slots[k])) return false;
-  }
-  for (std::size_t k = 0; k < group.n_counters; ++k) {
-    if (!reader_.lies_at(entry.counters[k], entry.counter_data[k])) return false;
-  }
-  return true;
 }
 
 Reason Table::examine_gradient(Entry& entry, const View& theta) {
@@ -258,7 +261,8 @@ Reason Table::examine_gradient(Entry& entry, const View& theta) {
   if (Reason reason = reader_.read(entry.grad, g, scratch)) return reason;
   if (!same_layout(theta, g)) return kLayout;
   if ((g.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
-  if (g.count == 1 && Reader::is_negated(entry.grad)) return kLayout;  // a longer one has strides that tell
+  // `.imag` of a conjugate is negated; with more than one element its strides tell as well.
+  if (g.count == 1 && Reader::is_negated(entry.grad)) return kLayout;
   entry.streams.g = g.data;
   entry.streams.g_type = g.type;
   return nullptr;
@@ -278,9 +282,9 @@ void Table::find_overlaps() {
   for (std::uint32_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
     entry.overlaps = false;
-    if (entry.streams.theta == nullptr || entry.count == 0) continue;
+    if (entry.extent == 0) continue;
     const auto add = [&](const std::byte* data, std::size_t bytes) { writes_.push_back({data, data + bytes, e}); };
-    add(entry.streams.theta, entry.count * size_of(entry.streams.theta_type));
+    add(entry.streams.theta, entry.extent);
     for (std::size_t k = 0; k < groups_[entry.group].n_slots; ++k) {
       if (entry.streams.slots[k] != nullptr) {
         add(entry.streams.slots[k], entry.count * size_of(entry.streams.slot_types[k]));
@@ -340,6 +344,7 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
   incomplete_ = false;
   for (std::size_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
+    if (e + kLookahead < entries_.size()) prefetch(entries_[e + kLookahead]);
     PyObject* grad = PyObject_GetAttr(entry.parameter, grad_name);
     if (grad == nullptr) throw nb::python_error();
     if (grad == Py_None) {
@@ -353,6 +358,7 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
   if (moved || writes_.empty()) find_overlaps();
   for (std::size_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
+    overlapping |= entry.grad != nullptr && entry.overlaps;
     if (!entry.active) continue;
     if (entry.count > 0 && (entry.overlaps || is_written(entry))) {
       entry.active = false;
@@ -383,15 +389,13 @@ double Table::squares(std::size_t threads) {
   };
   std::vector<Span> spans;
   std::size_t total = 0, elements = 0;
-  for (Entry& entry : entries_) {
-    entry.measured = entry.active;
-    entry.first_block = total;
+  for (const Entry& entry : entries_) {
     if (!entry.active) continue;
     spans.push_back({&entry, total});
     total += (entry.count + kBlock - 1) / kBlock;
     elements += entry.count;
   }
-  blocks_.assign(total, Squares{});
+  std::vector<Squares> blocks(total);
   {
     const nb::gil_scoped_release unlocked;
     parallel((total + kBlocksPerItem - 1) / kBlocksPerItem, threads_for(elements, threads), [&](std::size_t item) {
@@ -403,27 +407,30 @@ double Table::squares(std::size_t threads) {
         while (span + 1 != spans.end() && (span + 1)->first <= block) ++span;
         const Streams& streams = span->entry->streams;
         const std::size_t at = (block - span->first) * kBlock;
-        blocks_[block] = kernels_.squares[static_cast<std::size_t>(streams.g_type)](
+        blocks[block] = kernels_.squares[static_cast<std::size_t>(streams.g_type)](
             streams.g + at * size_of(streams.g_type), std::min(kBlock, span->entry->count - at));
       }
     });
   }
-  double sum = 0;
-  for (const Squares& block : blocks_) sum += block.sum;
-  return sum;
+  double total_sum = 0;
+  measured_.clear();
+  for (std::size_t i = 0; i < spans.size(); ++i) {  // each tensor's blocks, then the tensors: as in norm.py
+    const std::size_t end = i + 1 < spans.size() ? spans[i + 1].first : total;
+    Measured measured{spans[i].entry->parameter, {}};
+    for (std::size_t b = spans[i].first; b < end; ++b) {
+      measured.squares.sum += blocks[b].sum;
+      measured.squares.largest = std::max(measured.squares.largest, blocks[b].largest);
+    }
+    total_sum += measured.squares.sum;
+    measured_.push_back(measured);
+  }
+  return total_sum;
 }
 
 nb::list Table::statistics() const {
   nb::list found;
-  for (std::size_t e = 0; e < entries_.size(); ++e) {
-    const Entry& entry = entries_[e];
-    if (!entry.measured) continue;
-    double sum = 0, largest = 0;
-    for (std::size_t b = 0; b < (entry.count + kBlock - 1) / kBlock; ++b) {
-      sum += blocks_.at(entry.first_block + b).sum;
-      largest = std::max(largest, blocks_[entry.first_block + b].largest);
-    }
-    found.append(nb::make_tuple(nb::handle(entry.parameter), sum, largest));
+  for (const Measured& measured : measured_) {
+    found.append(nb::make_tuple(nb::handle(measured.parameter), measured.squares.sum, measured.squares.largest));
   }
   return found;
 }
@@ -478,11 +485,6 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
   std::size_t total = 0;
   for (Entry& entry : entries_) {
     if (!entry.active) continue;
-    const Group& group = groups_[entry.group];
-    for (std::size_t k = 0; k < group.n_counters; ++k) {
-      store(entry.counter_data[k], entry.counter_types[k], orders[entry.row].counters[k]);
-    }
-    entry.fresh = false;
     if (entry.count == 0) continue;
     if (!pieces.empty() && pieces.back().row == entry.row &&
         continues(pieces.back().streams, pieces.back().count, entry.streams)) {
@@ -509,6 +511,13 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
   {
     const nb::gil_scoped_release unlocked;
     parallel((total + kGrain - 1) / kGrain, threads_for(total, threads), execute);
+  }
+  for (Entry& entry : entries_) {  // last, since nothing can fail from here on
+    if (!entry.active) continue;
+    for (std::size_t k = 0; k < groups_[entry.group].n_counters; ++k) {
+      store(entry.counter_data[k], entry.counter_types[k], orders[entry.row].counters[k]);
+    }
+    entry.fresh = false;
   }
   release();
 }

@@ -58,17 +58,16 @@ class Table {
 
     PyObject* grad = nullptr;
     bool active = false;
-    bool measured = false;
     bool overlaps = false;
-    bool known = false;  // slots and counters were read before, and have the layout of θ
-    std::uint64_t layout = 0;
+    bool dense = false;
+    std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};  // as read last
+    std::size_t extent = 0;                                  // bytes of θ, holes included; 0: not known
     std::uint32_t row = 0;
     std::size_t count = 0;
     Streams streams{};
     std::byte* counter_data[2] = {};
     DType counter_types[2] = {};
     std::size_t gap = 0;  // where the gradient lies among `writes_`: a guess, from the last step
-    std::size_t first_block = 0;
   };
   struct Group {
     PyObject* dict;
@@ -82,6 +81,10 @@ class Table {
     PyObject* key;
     PyObject* value;
     std::size_t first, count;  // in `values_`: what iterating over the parameter's state must meet
+  };
+  struct Measured {
+    PyObject* parameter;
+    Squares squares;
   };
   struct Range {
     const std::byte* start;
@@ -103,8 +106,8 @@ class Table {
   bool is_current(PyObject* groups, PyObject* state) const;
   Reason examine(Entry& entry, bool& moved);
   Reason examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved);
-  bool still_there(const Entry& entry) const;
   Reason examine_gradient(Entry& entry, const View& theta);
+  void prefetch(const Entry& entry) const;
   void find_overlaps();
   bool is_written(Entry& entry) const;
   std::uint32_t row_of(const Entry& entry);
@@ -119,7 +122,7 @@ class Table {
   std::vector<PyObject*> owned_;
   std::vector<RowKey> rows_;
   std::vector<Range> writes_;
-  std::vector<Squares> blocks_;
+  std::vector<Measured> measured_;
   bool incomplete_ = false;
 };
 

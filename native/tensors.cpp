@@ -1,5 +1,8 @@
 #include "tensors.hpp"
 
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
 #include <algorithm>
 #include <array>
 #include <stdexcept>
@@ -86,6 +89,41 @@ Reason Reader::read(PyObject* tensor, View& view, Scratch& scratch) const {
   return read_dlpack(described, view);
 }
 
+bool Reader::is_unmoved(PyObject* tensor, const std::byte* data, std::uint64_t layout) const {
+  if (!shim_) return false;
+  const Shim& torch = *shim_;
+  const Shim::Handle h = torch.handle(tensor);
+  View view;
+  std::int32_t dtype = -1;
+  std::int64_t dimensions = 0;
+  std::int64_t *shape = nullptr, *strides = nullptr;
+  void* now = nullptr;
+  if (torch.get_data_ptr(h, &now) != 0 || now != data || torch.get_dtype(h, &dtype) != 0 ||
+      torch.get_dim(h, &dimensions) != 0 || torch.get_sizes(h, &shape) != 0 || torch.get_strides(h, &strides) != 0 ||
+      dtype_of(dtype, view.type) != nullptr) {
+    return false;
+  }
+  view.dimensions = static_cast<int>(dimensions);
+  view.shape = shape;
+  view.strides = strides;
+  return layout_of(view) == layout;
+}
+
+Reason Reader::dtype_of(std::int32_t dtype, DType& type) const {
+  if (dtype == shim_->float32) {
+    type = DType::float32;
+  } else if (dtype == shim_->float64) {
+    type = DType::float64;
+  } else if (dtype == shim_->bfloat16) {
+    type = DType::bfloat16;
+  } else if (dtype == shim_->float16) {
+    type = DType::float16;
+  } else {
+    return kDType;
+  }
+  return nullptr;
+}
+
 Reason Reader::read_shim(PyObject* tensor, View& view) const {
   const Shim& torch = *shim_;
   const Shim::Handle h = torch.handle(tensor);
@@ -93,17 +131,7 @@ Reason Reader::read_shim(PyObject* tensor, View& view) const {
   if (torch.get_layout(h, &layout) != 0 || layout != torch.strided) return kUnreadable;
   if (torch.get_device_type(h, &device) != 0 || device != torch.cpu) return kDevice;
   if (torch.get_dtype(h, &dtype) != 0) return kUnreadable;
-  if (dtype == torch.float32) {
-    view.type = DType::float32;
-  } else if (dtype == torch.float64) {
-    view.type = DType::float64;
-  } else if (dtype == torch.bfloat16) {
-    view.type = DType::bfloat16;
-  } else if (dtype == torch.float16) {
-    view.type = DType::float16;
-  } else {
-    return kDType;
-  }
+  if (Reason reason = dtype_of(dtype, view.type)) return reason;
   std::int64_t dimensions = 0, count = 0;
   std::int64_t *shape = nullptr, *strides = nullptr;
   void* data = nullptr;
@@ -144,6 +172,8 @@ Reason Reader::read_attributes(PyObject* tensor, View& view, Scratch& scratch) {
     return nullptr;
   } catch (const nb::python_error&) {
     return kUnreadable;
+  } catch (const nb::cast_error&) {
+    return kUnreadable;
   }
 }
 
@@ -156,6 +186,28 @@ bool Reader::is_negated(PyObject* tensor) {
   const bool negated = answer == Py_True;
   Py_DECREF(answer);
   return negated;
+}
+
+std::uint64_t layout_of(const View& view) {
+  std::uint64_t mixed = static_cast<std::uint64_t>(view.type) + 1;
+  const auto mix = [&](std::int64_t x) {
+    mixed = (mixed ^ static_cast<std::uint64_t>(x)) * 0x9e3779b97f4a7c15u;
+    mixed ^= mixed >> 29;
+  };
+  mix(view.dimensions);
+  for (int d = 0; d < view.dimensions; ++d) {
+    mix(view.shape[d]);
+    mix(view.strides != nullptr ? view.strides[d] : -1);
+  }
+  return mixed;
+}
+
+std::size_t extent_of(const View& view) {
+  if (view.count == 0) return 0;
+  if (view.strides == nullptr) return view.count * size_of(view.type);
+  std::int64_t last = 0;  // torch has no negative strides
+  for (int d = 0; d < view.dimensions; ++d) last += (view.shape[d] - 1) * view.strides[d];
+  return static_cast<std::size_t>(last + 1) * size_of(view.type);
 }
 
 bool is_dense(const View& view) {

@@ -42,10 +42,14 @@ class Reader {
   // Fills `view`, whose shape and strides live as long as the tensor's and `scratch`; or returns the reason.
   Reason read(PyObject* tensor, View& view, Scratch& scratch) const;
 
-  // Whether a tensor that was read before still lies at `data`: the fast answer, and only a yes is sure.
-  bool lies_at(PyObject* tensor, const std::byte* data) const {
-    void* now = nullptr;
-    return shim_ && shim_->get_data_ptr(shim_->handle(tensor), &now) == 0 && now == data;
+  // Whether a tensor that was read before still has its memory, dtype, shape and strides: the fast answer, of
+  // which only a yes is sure.
+  bool is_unmoved(PyObject* tensor, const std::byte* data, std::uint64_t layout) const;
+
+  void prefetch(PyObject* tensor) const {
+#if defined(__GNUC__)
+    if (shim_) __builtin_prefetch(*static_cast<char**>(shim_->handle(tensor)) + 64);
+#endif
   }
 
   bool is_plain(PyObject* tensor) const {
@@ -59,6 +63,7 @@ class Reader {
   const char* protocol() const { return shim_ ? "shim" : from_object_ ? "dlpack" : "attributes"; }
 
  private:
+  Reason dtype_of(std::int32_t dtype, DType& type) const;
   Reason read_shim(PyObject* tensor, View& view) const;
   static Reason read_attributes(PyObject* tensor, View& view, Scratch& scratch);
 
@@ -67,6 +72,12 @@ class Reader {
   std::optional<Shim> shim_;
   int (*from_object_)(void*, nb::dlpack::dltensor*) = nullptr;
 };
+
+// A number that two tensors share if their dtype, shape and strides are the same.
+std::uint64_t layout_of(const View& view);
+
+// Bytes from the first element to the end of the last one.
+std::size_t extent_of(const View& view);
 
 // Whether elements lie without holes or overlaps, in whatever order of dimensions.
 bool is_dense(const View& view);

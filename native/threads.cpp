@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -66,7 +67,10 @@ class Pool {
   void run(Job& job, std::size_t helpers) {
     {
       const std::lock_guard lock(mutex_);
-      while (threads_.size() < helpers) threads_.emplace_back([this, id = threads_.size()] { serve(id); });
+      try {
+        while (threads_.size() < helpers) threads_.emplace_back([this, id = threads_.size()] { serve(id); });
+      } catch (const std::system_error&) {  // none to be had: the caller works with those there are, or alone
+      }
       job_ = &job;
       wanted_ = helpers;
       ++generation_;

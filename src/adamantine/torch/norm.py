@@ -122,7 +122,7 @@ def clip_grad_norm_(
     norm = global_norm(grads)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
-            f"The total norm of gradients is non-finite ({norm}), so it cannot be clipped; nothing is scaled. "
+            f"The total norm of gradients is non-finite ({norm}), so nothing is clipped. "
             "error_if_nonfinite=False scales all the same"
         )
     factor = clip_factor(norm, max_norm)

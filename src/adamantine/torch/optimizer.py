@@ -91,7 +91,7 @@ class Optimizer(torch.optim.Optimizer):
         self.skipped_steps = 0
         self.last_norm: float | None = None
         self._native: NativeEngine | None = None
-        self._measured: list[tuple[Tensor, Squares]] = []
+        self._measured: Callable[[], list[tuple[Tensor, Squares]]] | None = None
         super().__init__(params, options)
         self._warn_of_flags()
 
@@ -251,15 +251,11 @@ class Optimizer(torch.optim.Optimizer):
 
         The gradients are those that ``engine`` has gathered, and those of ``others``.
         """
+        self._measured = None
         if self.max_norm is None and self.on_nonfinite == "ignore":
             return 1.0
         check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # it may have been assigned
-        sums = squares([p.grad for p in others if p.grad is not None])
-        total = 0.0 if engine is None else engine.sum_of_squares()
-        for each in sums:
-            total += each.sum
-        norm = self.last_norm = math.sqrt(total)
-        self._measured = list(zip(others, sums, strict=True))
+        norm = self.last_norm = math.sqrt(self._sum_of_squares(engine, others))
         if not math.isfinite(norm) and self.on_nonfinite != "ignore":
             if self.on_nonfinite == "raise":
                 culprits = ", ".join(self._nonfinite_names()) or "none alone: their norm overflows"
@@ -270,6 +266,23 @@ class Optimizer(torch.optim.Optimizer):
             self.skipped_steps += 1
             return None
         return clip_factor(norm, self.max_norm)
+
+    def _sum_of_squares(self, engine: NativeEngine | None, others: list[Tensor]) -> float:
+        """Over all gradients in the order of the groups, whichever engine reads them: the same bits."""
+        if engine is not None and not others:
+            total = engine.sum_of_squares()
+            self._measured = engine.statistics  # read on demand
+            return total
+        measured = dict(zip(others, squares([p.grad for p in others if p.grad is not None]), strict=True))
+        if engine is not None:
+            engine.sum_of_squares()
+            measured |= dict(engine.statistics())
+        ordered = [(p, measured[p]) for group in self.param_groups for p in group["params"] if p in measured]
+        self._measured = lambda: ordered
+        total = 0.0
+        for _, each in ordered:
+            total += each.sum
+        return total
 
     def _nonfinite_names(self) -> Iterator[str]:
         for p, name in name_parameters(self.param_groups).items():
@@ -420,7 +433,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._native, self._measured = None, []
+        self._native = self._measured = None
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
@@ -457,7 +470,7 @@ class Optimizer(torch.optim.Optimizer):
 
         Empty unless that step clipped or guarded (``max_norm``, ``on_nonfinite``). Before clipping.
         """
-        measured = [*(self._native.statistics() if self._native else []), *self._measured]
+        measured = self._measured() if self._measured else []
         names = name_parameters(self.param_groups)
         return [GradientStatistics(names[p], math.sqrt(each.sum), each.largest) for p, each in measured]
 

@@ -84,8 +84,7 @@ def _reasons(optimizer: Optimizer, count: int) -> Sequence[str | None]:
     if native.native is None:
         return [native.MISSING] * count
     rules = [optimizer.rule(group) for group in optimizer.param_groups]
-    engine = optimizer.native_engine()
-    with engine:
+    with optimizer.native_engine() as engine:
         engine.gather(optimizer.param_groups, rules, optimizer.state)
         return engine.reasons()
 

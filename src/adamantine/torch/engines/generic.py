@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ ROOM_ELSEWHERE = 2**24
 #: on these numbers; they were chosen by measurement on a CPU, and by reasoning elsewhere.
 SMALL = 8192
 SMALL_ELSEWHERE = 2**20
+
+_PLAIN = {Tensor, torch.nn.Parameter}
 
 Row = tuple[Tensor, ...]  # θ, g and the slots of one parameter, complex ones seen as real
 
@@ -88,6 +91,7 @@ def _advance_with(rule: Rule, cautious: bool) -> Callable[..., tuple[Tensor, lis
 
 def _run(update: Update) -> None:
     keys = list(update.rule.slots.values())
+    foreach = False if _overlap(update.thetas) else update.foreach
     joined: dict[Any, list[Row]] = {}
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         if theta.numel() == 0:
@@ -96,7 +100,7 @@ def _run(update: Update) -> None:
             _run_sparse(theta, g, [state[key] for key in keys], update)
             continue
         row: Row = tuple(map(_real, (theta, g, *(state[key] for key in keys))))
-        if update.rule.elementwise and _is_plain(row) and _joins(theta, update.foreach):
+        if update.rule.elementwise and _is_plain(row) and _joins(theta, foreach):
             joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append(row)
         else:
             _run_row(row, update)
@@ -166,9 +170,17 @@ def _joins(theta: Tensor, foreach: bool | None) -> bool:
     return theta.numel() <= (SMALL if theta.device.type == "cpu" else SMALL_ELSEWHERE)
 
 
+def _overlap(thetas: Sequence[Tensor]) -> bool:
+    """Whether two of these write the same memory: joined, one of the two updates would be lost."""
+    ranges = sorted(
+        (theta.data_ptr(), theta.data_ptr() + theta.nbytes) for theta in thetas if type(theta) in _PLAIN
+    )
+    return any(start < stop for (_, stop), (start, _) in pairwise(ranges))
+
+
 def _is_plain(row: Row) -> bool:
     """Whether the tensors may be cut and joined: a subclass (DTensor) need not lay its elements out so."""
-    return all(type(tensor) in {Tensor, torch.nn.Parameter} for tensor in row)
+    return all(type(tensor) in _PLAIN for tensor in row)
 
 
 def _lots(rows: list[Row]) -> Iterator[list[Row]]:

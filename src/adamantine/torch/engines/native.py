@@ -64,10 +64,9 @@ class NativeEngine:
         if native is None:
             raise RuntimeError(MISSING)
         self._reader = native.Reader(torch.Tensor, torch.nn.Parameter, protocol)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a step that refuses explains itself
         self._table: Any = None
         self._rules: list[Rule] = []
-        self._measured: Any = None  # the table of the last norm, which keeps its sums
         self.protocol: str = self._reader.protocol
 
     def __enter__(self) -> NativeEngine:
@@ -100,14 +99,11 @@ class NativeEngine:
 
     def sum_of_squares(self) -> float:
         """Σg² over the gathered gradients, as in `adamantine.torch.norm`."""
-        self._measured = self._table
         return float(self._table.squares(torch.get_num_threads()))
 
     def statistics(self) -> list[tuple[Tensor, Squares]]:
-        """Of the last `sum_of_squares`, for each gradient."""
-        if self._measured is None:
-            return []
-        return [(p, Squares(total, largest)) for p, total, largest in self._measured.statistics()]
+        """Of the last `sum_of_squares`, for each gradient that was gathered."""
+        return [(p, Squares(total, largest)) for p, total, largest in self._table.statistics()]
 
     def run(self, rows: list[tuple[int, list[Any], tuple[float, ...]]], grad_scale: float) -> None:
         """Step everything gathered; ``rows[i]`` as `row` made it of lot i."""
