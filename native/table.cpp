@@ -202,6 +202,7 @@ void Table::prefetch(const Entry& entry) const {
   for (PyObject* counter : entry.counters) {
     if (counter != nullptr) reader_.prefetch(counter);
   }
+  __builtin_prefetch(entry.counter_data[0]);
 }
 
 // Reads θ, slots and counters anew.

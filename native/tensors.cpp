@@ -29,6 +29,12 @@ constexpr Reason kDevice = "it is not in host memory";
 constexpr Reason kDType = "its dtype is not float32, float64, bfloat16 or float16";
 constexpr Reason kFreed = "its storage has been freed";
 
+std::string text_of(const nb::object& object) {
+  PyObject* text = PyObject_Str(object.ptr());
+  if (text == nullptr) throw nb::python_error();
+  return nb::cast<std::string>(nb::steal<nb::object>(text));
+}
+
 Reason read_dlpack(const nb::dlpack::dltensor& tensor, View& view) {
   if (tensor.device.device_type != nb::device::cpu::value) return kDevice;
   const auto code = static_cast<nb::dlpack::dtype_code>(tensor.dtype.code);
@@ -150,9 +156,9 @@ Reason Reader::read_shim(PyObject* tensor, View& view) const {
 Reason Reader::read_attributes(PyObject* tensor, View& view, Scratch& scratch) {
   const nb::handle t(tensor);
   try {
-    if (nb::str(t.attr("layout")).c_str() != std::string_view("torch.strided")) return kUnreadable;
+    if (text_of(t.attr("layout")) != "torch.strided") return kUnreadable;
     if (nb::cast<std::string>(t.attr("device").attr("type")) != "cpu") return kDevice;
-    const std::string dtype = nb::str(t.attr("dtype")).c_str();
+    const std::string dtype = text_of(t.attr("dtype"));
     static constexpr std::array<std::pair<std::string_view, DType>, 4> types{{{"torch.float32", DType::float32},
                                                                               {"torch.float64", DType::float64},
                                                                               {"torch.bfloat16", DType::bfloat16},
