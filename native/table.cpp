@@ -86,10 +86,10 @@ Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reade
     group.n_slots = slot_keys.size();
     group.n_counters = counter_keys.size();
     if (group.n_slots > kMaxSlots || group.n_counters > 2) group.rule = nullptr;
-    group.size = static_cast<std::size_t>(PyList_GET_SIZE(group.params));
+    group.size = static_cast<std::size_t>(NB_LIST_GET_SIZE(group.params));
     for (std::size_t i = 0; i < group.size; ++i) {
       Entry entry{};
-      entry.parameter = PyList_GET_ITEM(group.params, static_cast<Py_ssize_t>(i));
+      entry.parameter = NB_LIST_GET_ITEM(group.params, static_cast<Py_ssize_t>(i));
       entry.group = static_cast<std::uint32_t>(groups_.size());
       entry.fresh = PySet_Contains(fresh.ptr(), entry.parameter) == 1;
       own(entry.parameter);
@@ -162,15 +162,15 @@ void Table::release() {
 
 // Identity of every object between the optimizer and its tensors. All are owned, so an address is an identity.
 bool Table::is_current(PyObject* groups, PyObject* state) const {
-  if (static_cast<std::size_t>(PyList_GET_SIZE(groups)) != groups_.size()) return false;
+  if (static_cast<std::size_t>(NB_LIST_GET_SIZE(groups)) != groups_.size()) return false;
   std::size_t e = 0;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const Group& group = groups_[i];
-    if (PyList_GET_ITEM(groups, static_cast<Py_ssize_t>(i)) != group.dict) return false;
+    if (NB_LIST_GET_ITEM(groups, static_cast<Py_ssize_t>(i)) != group.dict) return false;
     if (PyDict_GetItemString(group.dict, "params") != group.params) return false;
-    if (static_cast<std::size_t>(PyList_GET_SIZE(group.params)) != group.size) return false;
+    if (static_cast<std::size_t>(NB_LIST_GET_SIZE(group.params)) != group.size) return false;
     for (std::size_t j = 0; j < group.size; ++j, ++e) {
-      if (PyList_GET_ITEM(group.params, static_cast<Py_ssize_t>(j)) != entries_[e].parameter) return false;
+      if (NB_LIST_GET_ITEM(group.params, static_cast<Py_ssize_t>(j)) != entries_[e].parameter) return false;
     }
   }
   Py_ssize_t at = 0;
@@ -205,63 +205,76 @@ void Table::prefetch(const Entry& entry) const {
   __builtin_prefetch(entry.counter_data[0]);
 }
 
-// Reads θ, slots and counters anew.
-Reason Table::examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved) {
+// Whether θ, slots and counters are what they were when they were found good.
+bool Table::is_unmoved(const Entry& entry) const {
+  if (!reader_.is_unmoved(entry.parameter, entry.streams.theta, entry.layout)) return false;
+  if (entry.state == nullptr) return true;
   const Group& group = groups_[entry.group];
-  Streams& streams = entry.streams;
-  if (Reason reason = reader_.read(entry.parameter, theta, scratch)) {
-    moved |= entry.extent != 0;
-    entry.extent = 0;
-    return reason;
-  }
-  const std::uint64_t layout = layout_of(theta);
-  const bool same = streams.theta == theta.data && entry.layout == layout;
-  if (!same) {
-    moved = true;
-    streams.theta = theta.data;
-    streams.theta_type = theta.type;
-    entry.layout = layout;
-    entry.extent = extent_of(theta);
-    entry.count = theta.count;
-    entry.dense = is_dense(theta) && !(theta.count == 1 && Reader::is_negated(entry.parameter));
-  }
-  if (!entry.dense) return kLayout;
-  if (entry.state == nullptr) return nullptr;
-  Scratch other;
-  View view;
   for (std::size_t k = 0; k < group.n_slots; ++k) {
-    if (same && reader_.is_unmoved(entry.slots[k], streams.slots[k], entry.slot_layouts[k])) continue;
-    if (Reason reason = reader_.read(entry.slots[k], view, other)) return reason;
-    if (streams.slots[k] == view.data && streams.slot_types[k] == view.type && layout_of(view) == entry.slot_layouts[k]) {
-      if (same) continue;
-    } else {
-      moved = true;
-      streams.slots[k] = view.data;
-      streams.slot_types[k] = view.type;
-      entry.slot_layouts[k] = 0;
-    }
-    if (!same_layout(theta, view)) return kLayout;
-    if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
-    if (view.count == 1 && Reader::is_negated(entry.slots[k])) return kLayout;
-    entry.slot_layouts[k] = layout_of(view);
+    if (!reader_.is_unmoved(entry.slots[k], entry.streams.slots[k], entry.slot_layouts[k])) return false;
   }
   for (std::size_t k = 0; k < group.n_counters; ++k) {
-    if (reader_.is_unmoved(entry.counters[k], entry.counter_data[k], entry.counter_layouts[k])) continue;
-    if (reader_.read(entry.counters[k], view, other) != nullptr || view.count != 1) return kCounter;
-    if (view.type != DType::float32 && view.type != DType::float64) return kCounter;
-    entry.counter_data[k] = view.data;
-    entry.counter_types[k] = view.type;
-    entry.counter_layouts[k] = layout_of(view);
+    if (!reader_.is_unmoved(entry.counters[k], entry.counter_data[k], entry.counter_layouts[k])) return false;
   }
-  return nullptr;
+  return true;
 }
 
-Reason Table::examine_gradient(Entry& entry, const View& theta) {
+// Reads θ, slots and counters anew. What was read of a parameter that is refused still tells where it lies.
+Reason Table::examine_memory(Entry& entry, bool& moved) {
+  const Group& group = groups_[entry.group];
+  Streams& streams = entry.streams;
+  const Streams before = streams;
+  const std::size_t extent_before = entry.extent;
+  streams = Streams{};
+  entry.extent = 0;
+  Scratch scratch, other;
+  View theta, view;
+  const Reason found = [&]() -> Reason {
+    if (Reason reason = reader_.read(entry.parameter, theta, scratch)) return reason;
+    streams.theta = theta.data;
+    streams.theta_type = theta.type;
+    entry.layout = layout_of(theta);
+    entry.extent = extent_of(theta);
+    entry.count = theta.count;
+    if (!is_dense(theta)) return kLayout;
+    if (theta.count == 1 && Reader::is_negated(entry.parameter)) return kLayout;
+    if (entry.state == nullptr) return nullptr;
+    for (std::size_t k = 0; k < group.n_slots; ++k) {
+      if (Reason reason = reader_.read(entry.slots[k], view, other)) return reason;
+      if (!same_layout(theta, view)) return kLayout;
+      if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+      if (view.count == 1 && Reader::is_negated(entry.slots[k])) return kLayout;
+      streams.slots[k] = view.data;
+      streams.slot_types[k] = view.type;
+      entry.slot_layouts[k] = layout_of(view);
+    }
+    for (std::size_t k = 0; k < group.n_counters; ++k) {
+      if (reader_.read(entry.counters[k], view, other) != nullptr || view.count != 1) return kCounter;
+      if (view.type != DType::float32 && view.type != DType::float64) return kCounter;
+      entry.counter_data[k] = view.data;
+      entry.counter_types[k] = view.type;
+      entry.counter_layouts[k] = layout_of(view);
+    }
+    return nullptr;
+  }();
+  moved |= before.theta != streams.theta || extent_before != entry.extent;
+  for (std::size_t k = 0; k < kMaxSlots; ++k) {
+    moved |= before.slots[k] != streams.slots[k] || before.slot_types[k] != streams.slot_types[k];
+  }
+  return found;
+}
+
+Reason Table::examine_gradient(Entry& entry) {
   View g;
   Scratch scratch;
   if (Reason reason = reader_.read(entry.grad, g, scratch)) return reason;
-  if (!same_layout(theta, g)) return kLayout;
-  if ((g.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+  if (layout_of(g) != entry.layout) {  // another dtype, or strides that differ, perhaps where they do not matter
+    View theta;
+    Scratch other;
+    if (Reason reason = reader_.read(entry.parameter, theta, other)) return reason;
+    if (!same_layout(theta, g)) return kLayout;
+    if ((g.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+  }
   // `.imag` of a conjugate is negated; with more than one element its strides tell as well.
   if (g.count == 1 && Reader::is_negated(entry.grad)) return kLayout;
   entry.streams.g = g.data;
@@ -271,10 +284,12 @@ Reason Table::examine_gradient(Entry& entry, const View& theta) {
 
 Reason Table::examine(Entry& entry, bool& moved) {
   if (groups_[entry.group].rule == nullptr) return kRule;
-  View theta;
-  Scratch scratch;
-  if (Reason reason = examine_memory(entry, theta, scratch, moved)) return reason;
-  return entry.grad == nullptr ? nullptr : examine_gradient(entry, theta);
+  if (!entry.verified || !is_unmoved(entry)) {
+    entry.verified = false;
+    if (Reason reason = examine_memory(entry, moved)) return reason;
+    entry.verified = true;
+  }
+  return entry.grad == nullptr ? nullptr : examine_gradient(entry);
 }
 
 // Which parameters write where another writes too. Their order of execution would show.

@@ -59,9 +59,9 @@ class Table {
     PyObject* grad = nullptr;
     bool active = false;
     bool overlaps = false;
-    bool dense = false;
-    std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};  // as read last
-    std::size_t extent = 0;                                  // bytes of θ, holes included; 0: not known
+    bool verified = false;  // the kernel can take θ, slots and counters as they were read last:
+    std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};
+    std::size_t extent = 0;  // bytes of θ, holes included; 0: not known
     std::uint32_t row = 0;
     std::size_t count = 0;
     Streams streams{};
@@ -105,8 +105,9 @@ class Table {
 
   bool is_current(PyObject* groups, PyObject* state) const;
   Reason examine(Entry& entry, bool& moved);
-  Reason examine_memory(Entry& entry, View& theta, Scratch& scratch, bool& moved);
-  Reason examine_gradient(Entry& entry, const View& theta);
+  bool is_unmoved(const Entry& entry) const;
+  Reason examine_memory(Entry& entry, bool& moved);
+  Reason examine_gradient(Entry& entry);
   void prefetch(const Entry& entry) const;
   void find_overlaps();
   bool is_written(Entry& entry) const;
