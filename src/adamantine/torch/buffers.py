@@ -51,6 +51,10 @@ class Place:
         """Whether p.grad lies here."""
         return p.grad is not None and _is_same_memory(p.grad, self.gradient)
 
+    def give_gradient(self, p: Tensor) -> None:
+        """Make p.grad this part of the buffer, as another tensor: ``module.to()`` moves p.grad itself."""
+        p.grad = self.gradient.detach()
+
 
 #: Attributes on the parameters would be pickled and would keep other tensors from being collected.
 _PLACES: MutableMapping[Tensor, Place] = WeakIdKeyDictionary()
@@ -93,7 +97,7 @@ def lay_out(params: Sequence[Tensor]) -> None:
                 place.gradient.zero_()
             else:
                 place.gradient.copy_(p.grad if p.grad.layout is torch.strided else p.grad.to_dense())
-            p.grad = place.gradient
+            place.give_gradient(p)
 
 
 def release(p: Tensor) -> None:
@@ -191,7 +195,7 @@ class GradientZeroing:
         homes = {p: place for p in params if p.requires_grad and (place := at_home(p)) is not None}
         for p, place in homes.items():
             if not place.holds_gradient(p):
-                p.grad = place.gradient
+                place.give_gradient(p)
         self._flat = list(homes)
         self._others = [p for p in params if p not in homes]
         self._gradients = [place.gradient.data_ptr() for place in homes.values()]

@@ -120,12 +120,13 @@ class Flat:
         return dict(self._source.named_parameters() if isinstance(self._source, nn.Module) else self._source)
 
     def _obstacles(self) -> dict[str, str]:
+        """Parameters that cannot be flat, in their order: name → why."""
         named = self._parameters()
-        reasons = {name: why for name, p in named.items() if (why := _obstacle(name, p)) is not None}
-        others = list(self._source.buffers()) if isinstance(self._source, nn.Module) else []
+        reasons = {name: _obstacle(name, p) for name, p in named.items()}
+        others = self._source.buffers() if isinstance(self._source, nn.Module) else []
         for name in _overlapping(named, others):
-            reasons.setdefault(name, "it shares memory with another parameter or a buffer")
-        return reasons
+            reasons[name] = reasons[name] or "it shares memory with another parameter or a buffer"
+        return {name: why for name, why in reasons.items() if why is not None}
 
     def __repr__(self) -> str:
         named = self._parameters()
