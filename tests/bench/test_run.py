@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from adamantine.bench import contestants, limit, memory, run
-from adamantine.bench.cases import CASES, DEFAULT, FUSED, LIMIT, OURS, Step
+from adamantine.bench.cases import CASES, DEFAULT, FLAT, FUSED, LIMIT, OURS, Step
 from adamantine.bench.console import Silent
 from adamantine.bench.errors import BenchError
 from adamantine.bench.measure import Pace
@@ -82,7 +82,7 @@ def test_contestants_do_the_same_work() -> None:
         if entrant.name != LIMIT:
             contestant = entrant.build()
             contestant.run()
-            _, module = contestant.kept  # type: ignore[misc]
+            _, module = contestant.kept
             found[entrant.name] = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
     assert set(found) == {OURS, FUSED}
     start = torch.cat([t.reshape(-1) for t in contestants._filled(work, 0, 0.02)])  # type: ignore[arg-type]
@@ -95,12 +95,30 @@ def test_fresh_gradients_are_other_tensors_with_the_same_numbers() -> None:
     work = CASES["many"].quick
     ours = contestants.entrants(CASES["many"], work, (), 1)[0].build()
     assert ours.prepare is not None
-    _, module = ours.kept  # type: ignore[misc]
+    _, module = ours.kept
     before = [p.grad for p in module.parameters()]
     ours.prepare()
     after = [p.grad for p in module.parameters()]
     assert all(a is not b and torch.equal(a, b) for a, b in zip(after, before, strict=True))
     assert {a.data_ptr() for a in after}.isdisjoint(b.data_ptr() for b in before)
+
+
+@pytest.mark.parametrize(("name", "intact"), [("many", True), ("mlp", True), ("mlp", False)])
+def test_flat_is_only_what_stays_flat(name: str, intact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handle:
+        def __init__(self, module: torch.nn.Module) -> None:
+            self.parameters = list(module.parameters())
+
+        def is_intact(self) -> bool:
+            return intact
+
+        def __str__(self) -> str:
+            return "gradients dropped"
+
+    monkeypatch.setattr("adamantine.torch.flatten", Handle, raising=False)
+    outcome = _only(name, peers=("fused",))
+    assert (FLAT in outcome.values) == intact
+    assert outcome.missing.get(FLAT, "").endswith("" if intact else "flat no more: gradients dropped")
 
 
 def test_clipping_is_part_of_both() -> None:
@@ -109,7 +127,7 @@ def test_clipping_is_part_of_both() -> None:
     found = {}
     for entrant in contestants.entrants(CASES["clip"], work, run.prepare(peers=("fused",)).peers, 1):
         contestant = entrant.build()
-        _, module = contestant.kept  # type: ignore[misc]
+        _, module = contestant.kept
         found[entrant.name] = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
     start = torch.cat([t.reshape(-1) for t in contestants._filled(work, 0, 0.02)])  # type: ignore[arg-type]
     assert (found[OURS] - start).abs().mean() < 0.9e-4  # unclipped, a first step is all of 1e-4

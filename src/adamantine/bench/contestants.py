@@ -33,13 +33,14 @@ class Unavailable(Exception):
 class Contestant:
     """``run`` is measured; ``prepare``, if there is one, comes before every run and is not.
 
-    They hold what they work on, and ``kept`` what must live as long; dropped, it all is freed.
+    They hold what they work on, and ``kept`` the handle of a flat model and the model; dropped, it all is
+    freed.
     """
 
     name: str
     run: Callable[[], object]
     prepare: Callable[[], None] | None = None
-    kept: object = None
+    kept: tuple[Any, torch.nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def _ours(name: str, work: Work) -> Contestant:
     make = partial(cls, lr=LR, weight_decay=WEIGHT_DECAY, max_norm=work.max_norm, **options)
     contestant = _built(_Recipe(name, make, flatten=_flatten if name == FLAT else None), work)
     contestant.run()
+    assert contestant.kept is not None
+    flat, _ = contestant.kept
+    if flat is not None and not flat.is_intact():
+        raise Unavailable(f"one step, and it is flat no more: {flat}")
     return contestant
 
 
