@@ -187,28 +187,28 @@ class Optimizer(torch.optim.Optimizer):
     def _step_native(self, engine: NativeEngine) -> None:
         """As the generic step: every check before any change. What the kernel refuses, that one takes."""
         rules = [self.rule(group) for group in self.param_groups]
-        found = engine.gather(self.param_groups, rules, self.state)
-        refused = self._refused(found.refused) if found.refused else []
+        lots, indices, incomplete, overlapping = engine.gather(self.param_groups, rules, self.state)
+        refused = self._refused(indices) if indices else []
         grad_scale = self._grad_scale(engine, [p for plan in refused for p in plan.params])
         if grad_scale is None:
             return
         fresh: set[Tensor] = set()
-        if found.incomplete:
+        if incomplete:
             plans = [self._plan(group, group["params"]) for group in self.param_groups]
             with torch.no_grad():
                 for plan in plans:
                     if plan:
                         fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
-            found = engine.gather(self.param_groups, rules, self.state, fresh)
-            refused = self._refused(found.refused)  # a new state may lie in another order than its parameter
-        engine.run([self._row(lot, rules[lot.group]) for lot in found.lots], grad_scale)
+            lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
+            refused = self._refused(indices)  # a new state may lie in another order than its parameter
+        engine.run([self._row(lot, rules[lot[0]]) for lot in lots], grad_scale)
         if refused:
             with torch.no_grad():
                 GENERIC.run(
                     [
                         update
                         for plan in refused
-                        for update in self._updates(plan, grad_scale, fresh, alone=found.overlapping)
+                        for update in self._updates(plan, grad_scale, fresh, alone=overlapping)
                     ]
                 )
 
@@ -231,7 +231,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _row(self, lot: Lot, rule: Rule) -> tuple[int, list[Any], tuple[float, ...]]:
         """The host numbers of what the kernel moves together."""
-        group = self.param_groups[lot.group]
+        group = self.param_groups[lot[0]]
         lr, decay = self._decay(group)
         hyper = {name: _host(group[name], False) for name in rule.hyper}
         return native.row(lot, rule, hyper, decay, lr, -1.0 if group["maximize"] else 1.0)

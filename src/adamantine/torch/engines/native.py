@@ -10,10 +10,11 @@ import os
 import threading
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from adamantine.rules import Rule
 from adamantine.rules.decay import Coefficients
@@ -31,25 +32,9 @@ _PLAIN, _COUPLED, _CAUTIOUS = range(3)
 Group = dict[str, Any]
 
 
-class Lot(NamedTuple):
-    """Tensors that share every host number: their group's index, the number of this step, what they carry."""
-
-    group: int
-    t: int
-    carried: dict[str, float]
-
-
-class Gathered(NamedTuple):
-    """What a step is about to move: natively, in ``lots``, and the indices of parameters it cannot take.
-
-    incomplete: some parameter has no state yet, and `run` would refuse; the norm can be had all the same.
-    overlapping: some were refused because they write the same memory; they are to run one after the other.
-    """
-
-    lots: list[Lot]
-    refused: list[int]
-    incomplete: bool
-    overlapping: bool
+#: Tensors that share every host number: the index of their group, whether this is their first step (for rules
+#: that do not count), and the counters in their state. A plain tuple: small steps have no time for classes.
+Lot = tuple[int, bool, tuple[float, ...]]
 
 
 class NativeEngine:
@@ -80,10 +65,18 @@ class NativeEngine:
 
     def gather(
         self, groups: list[Group], rules: list[Rule], state: Any, fresh: Iterable[Tensor] = ()
-    ) -> Gathered:
+    ) -> tuple[list[Lot], list[int], bool, bool]:
         """Look at every parameter that has a gradient.
 
-        ``fresh``: parameters whose state was made for this very step, after an incomplete gather.
+        Args:
+            groups, rules, state: the optimizer's, the rules by group.
+            fresh: parameters whose state was made for this very step, after an incomplete gather.
+
+        Returns:
+            lots: what the kernel is about to move.
+            refused: indices of parameters that it cannot take.
+            incomplete: whether some parameter has no state yet: the norm can be had, but `run` refuses.
+            overlapping: whether some write the same memory, and so have to run one after the other.
         """
         assert native is not None
         found = None if self._table is None or rules != self._rules else self._table.gather(groups, state)
@@ -94,8 +87,7 @@ class NativeEngine:
             ]
             self._table, self._rules = native.Table(described, state, set(fresh), self._reader), rules
             found = self._table.gather(groups, state)
-        rows, refused, incomplete, overlapping = found
-        return Gathered([_lot(rules[row[0]], *row) for row in rows], refused, incomplete, overlapping)
+        return found  # type: ignore[no-any-return]
 
     def sum_of_squares(self) -> float:
         """Σg² over the gathered gradients, as in `adamantine.torch.norm`."""
@@ -107,9 +99,10 @@ class NativeEngine:
 
     def run(self, rows: list[tuple[int, list[Any], tuple[float, ...]]], grad_scale: float) -> None:
         """Step everything gathered; ``rows[i]`` as `row` made it of lot i."""
-        moved = self._table.gathered()
-        self._table.run(rows, grad_scale, torch.get_num_threads())
-        torch.autograd.graph.increment_version(moved)  # a graph that still needs the old θ is to say so
+        table = self._table
+        moved = table.gathered()
+        table.run(rows, grad_scale, torch.get_num_threads())
+        increment_version(moved)  # a graph that still needs the old θ is to say so
 
     def reasons(self) -> list[str | None]:
         """Per parameter: None where the kernel takes it, else why not."""
@@ -119,23 +112,22 @@ class NativeEngine:
 def row(
     lot: Lot, rule: Rule, hyper: dict[str, Any], decay: Coefficients, eta: float, sign: float
 ) -> tuple[int, list[Any], tuple[float, ...]]:
-    """The host numbers of a lot, in the kernel's order."""
-    scalars = rule.scalars(lot.t, **hyper, **lot.carried)
-    form = _CAUTIOUS if decay.cautious else _COUPLED if decay.couple != 0.0 else _PLAIN
-    numbers = [sign, decay.couple, decay.shrink, eta, *map(scalars.__getitem__, SCALARS[rule.name])]
-    renewed = [float(scalars[name]) for name in rule.carried] if rule.carried else []
-    return form, numbers, (float(lot.t), *renewed) if rule.counts_steps else ()
+    """The host numbers of a lot, in the kernel's order: form, numbers, and the counters after the step."""
+    _, fresh, counters = lot
+    t = int(counters[0]) + 1 if rule.counts_steps else 1 if fresh else 2
+    if rule.carried:
+        scalars = rule.scalars(t, **hyper, **dict(zip(rule.carried, counters[1:], strict=True)))
+        renewed = (float(t), *(float(scalars[name]) for name in rule.carried))
+    else:
+        scalars = rule.scalars(t, **hyper)
+        renewed = (float(t),) if rule.counts_steps else ()
+    couple, shrink, cautious = decay
+    form = _CAUTIOUS if cautious else _COUPLED if couple != 0.0 else _PLAIN
+    return form, [sign, couple, shrink, eta, *[scalars[name] for name in SCALARS[rule.name]]], renewed
 
 
 def _counters(rule: Rule) -> list[str]:
     return [*(["step"] if rule.counts_steps else []), *rule.carried]
-
-
-def _lot(rule: Rule, group: int, fresh: bool, counters: tuple[float, ...]) -> Lot:
-    if not rule.counts_steps:
-        return Lot(group, 1 if fresh else 2, {})
-    carried = dict(zip(rule.carried, counters[1:], strict=True)) if rule.carried else {}
-    return Lot(group, int(counters[0]) + 1, carried)
 
 
 #: Rule → the names of its scalars in the order of the kernel's struct. A rule that is not here has no kernel.
