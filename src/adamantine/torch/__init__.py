@@ -7,7 +7,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError('adamantine.torch needs PyTorch: pip install "adamantine[torch]"') from error
 
-from adamantine.torch.norm import global_norm
+from adamantine.torch.flat import Flat, flatten
+from adamantine.torch.norm import GradientStatistics, clip_grad_norm_, global_norm
 from adamantine.torch.optimizer import Optimizer
 from adamantine.torch.optimizers import (
     OPTIMIZERS,
@@ -34,6 +35,8 @@ __all__ = [
     "AdamAtan2",
     "AdamW",
     "Adamax",
+    "Flat",
+    "GradientStatistics",
     "Lion",
     "NAdam",
     "Optimizer",
@@ -41,6 +44,8 @@ __all__ = [
     "RMSprop",
     "Scheduler",
     "WarmRestarts",
+    "clip_grad_norm_",
+    "flatten",
     "global_norm",
     "record_peak_lr",
 ]

@@ -113,32 +113,19 @@ def release(p: Tensor) -> None:
         p.grad = place.gradient.clone()
 
 
-def new_slots(params: Sequence[Tensor], dtypes: Sequence[torch.dtype]) -> list[Tensor | None]:
-    """State for flat parameters: zeros, with the shape and strides of each, end to end where those are.
-
-    Every call makes new memory, so optimizers share none. Ask for all parameters of a group at once.
-
-    Returns:
-        One tensor per parameter, or None for a parameter that is not flat.
-    """
-    slots: list[Tensor | None] = [None] * len(params)
-    homes = {place: index for index, p in enumerate(params) if (place := at_home(p)) is not None}
-    for run in _runs({place: dtypes[index] for place, index in homes.items()}):
-        for place, slot in zip(run, _zeros(run, dtypes[homes[run[0]]]), strict=True):
-            slots[homes[place]] = slot
-    return slots
-
-
 def gather_slots(params: Iterable[Tensor], state: Any, keys: Iterable[str]) -> None:
-    """Move state that is there already into memory as flat as its parameters', unless it lies so.
+    """Move the state of flat parameters into memory as flat as theirs, unless it lies so.
 
-    For state that was loaded, or made before its parameters became flat.
+    For state that was just made, was loaded, or was there before its parameters became flat. The memory is
+    this state's alone, so optimizers share none. One slot is moved after the other: one exists twice at most.
 
     Args:
         params: those of one group.
         state: parameter → its state by key, as ``optimizer.state``; entries are replaced.
         keys: of slots, which have their parameter's shape.
     """
+    if not _PLACES:
+        return
     homes = {place: p for p in params if (place := at_home(p)) is not None}
     for key in keys:
         found = {place: state.get(p, {}).get(key) for place, p in homes.items()}
@@ -146,7 +133,7 @@ def gather_slots(params: Iterable[Tensor], state: Any, keys: Iterable[str]) -> N
         for run in _runs({place: slot.dtype for place, slot in slots.items()}):
             old = [slots[place] for place in run]
             if not _lie_as(run, old):
-                for place, slot, new in zip(run, old, _zeros(run, old[0].dtype), strict=True):
+                for place, slot, new in zip(run, old, _memory(run, old[0].dtype), strict=True):
                     state[homes[place]][key] = new.copy_(slot)
 
 
@@ -221,10 +208,10 @@ def _runs(kinds: dict[Place, Any]) -> list[list[Place]]:
     return runs
 
 
-def _zeros(run: Sequence[Place], dtype: torch.dtype) -> list[Tensor]:
-    """One piece of memory for a run, seen as tensors."""
+def _memory(run: Sequence[Place], dtype: torch.dtype) -> list[Tensor]:
+    """One new piece of memory for a run, seen as tensors."""
     start = run[0].start
-    memory = torch.zeros(run[-1].stop - start, dtype=dtype, device=run[0].values.device)
+    memory = torch.empty(run[-1].stop - start, dtype=dtype, device=run[0].values.device)
     return [_view(memory, place.start - start, place.values) for place in run]
 
 

@@ -16,10 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-try:
-    from adamantine import _native as native
-except ModuleNotFoundError:  # a checkout that was not built
-    native = None  # type: ignore[assignment]
+from adamantine.torch.kernel import native
 
 BLOCK = 16_384
 LANES = 32

@@ -18,12 +18,13 @@ from adamantine.rules import Rule
 from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.rules.hyper import check
 from adamantine.schedules import peak_lr
-from adamantine.torch import checkpoint
-from adamantine.torch.engines import native
+from adamantine.torch import buffers, checkpoint
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
-from adamantine.torch.engines.native import Lot, NativeEngine
+from adamantine.torch.engines.native import Lot, NativeEngine, host_row
+from adamantine.torch.kernel import MISSING
+from adamantine.torch.kernel import native as kernel
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares
 from adamantine.torch.options import (
     EngineName,
@@ -91,6 +92,8 @@ class Optimizer(torch.optim.Optimizer):
         self.skipped_steps = 0
         self.last_norm: float | None = None
         self._native: NativeEngine | None = None
+        self._zeroing = buffers.GradientZeroing()
+        self._laid_out: int | None = None  # the epoch of flat buffers for which the state was arranged
         self._measured: Callable[[], list[tuple[Tensor, Squares]]] | None = None
         super().__init__(params, options)
         self._warn_of_flags()
@@ -163,9 +166,9 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if self.engine == "generic" or self.defaults["differentiable"] or native.native is None:
+        if self.engine == "generic" or self.defaults["differentiable"] or kernel is None:
             if self.engine == "native":
-                raise RuntimeError(f"engine='native': {native.MISSING}")
+                raise RuntimeError(f"engine='native': {MISSING}")
             with torch.set_grad_enabled(self.defaults["differentiable"]):
                 self._step_generic()
         else:
@@ -187,6 +190,8 @@ class Optimizer(torch.optim.Optimizer):
     def _step_native(self, engine: NativeEngine) -> None:
         """As the generic step: every check before any change. What the kernel refuses, that one takes."""
         rules = [self.rule(group) for group in self.param_groups]
+        if self._laid_out != buffers.epoch():
+            self._lay_out_state(rules)
         lots, indices, incomplete, overlapping = engine.gather(self.param_groups, rules, self.state)
         refused = self._refused(indices) if indices else []
         grad_scale = self._grad_scale(engine, [p for plan in refused for p in plan.params])
@@ -199,6 +204,7 @@ class Optimizer(torch.optim.Optimizer):
                 for plan in plans:
                     if plan:
                         fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
+                self._lay_out_state(rules)
             lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
             refused = self._refused(indices)  # a new state may lie in another order than its parameter
         engine.run([self._row(lot, rules[lot[0]]) for lot in lots], grad_scale)
@@ -211,6 +217,28 @@ class Optimizer(torch.optim.Optimizer):
                         for update in self._updates(plan, grad_scale, fresh, alone=overlapping)
                     ]
                 )
+
+    def _lay_out_state(self, rules: list[Rule]) -> None:
+        """The state of parameters that lie in flat buffers, as flat as they."""
+        for group, rule in zip(self.param_groups, rules, strict=True):
+            buffers.gather_slots(group["params"], self.state, rule.slots.values())
+        self._laid_out = buffers.epoch()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """torch's; gradients in flat buffers (`flatten`) become zero either way, one pass per buffer."""
+        if not set_to_none or torch.compiler.is_compiling():
+            super().zero_grad(set_to_none)
+        elif torch._C._autograd._profiler_enabled():
+            with torch.autograd.profiler.record_function(
+                f"Optimizer.zero_grad#{type(self).__name__}.zero_grad"
+            ):
+                self._drop_gradients()
+        else:
+            self._drop_gradients()
+
+    def _drop_gradients(self) -> None:
+        for p in self._zeroing([p for group in self.param_groups for p in group["params"]]):
+            p.grad = None
 
     def _refused(self, indices: list[int]) -> list[_Plan]:
         """The generic engine's part of a native step."""
@@ -234,7 +262,7 @@ class Optimizer(torch.optim.Optimizer):
         group = self.param_groups[lot[0]]
         lr, decay = self._decay(group)
         hyper = {name: _host(group[name], False) for name in rule.hyper}
-        return native.row(lot, rule, hyper, decay, lr, -1.0 if group["maximize"] else 1.0)
+        return host_row(lot, rule, hyper, decay, lr, -1.0 if group["maximize"] else 1.0)
 
     def native_engine(self) -> NativeEngine:
         """This optimizer's, made on demand; it takes no part in pickles and copies."""
@@ -433,7 +461,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._native = self._measured = None
+        self._native = self._measured = self._laid_out = None
+        self._zeroing = buffers.GradientZeroing()
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
@@ -459,7 +488,7 @@ class Optimizer(torch.optim.Optimizer):
             "outside of one it gives the same numbers",
         }
         on_host = all(p.device.type == "cpu" for group in self.param_groups for p in group["params"])
-        if on_host and self.engine != "generic" and native.native is not None:
+        if on_host and self.engine != "generic" and kernel is not None:
             del reasons["fused"]
         for flag, reason in reasons.items():
             if self.defaults.get(flag):

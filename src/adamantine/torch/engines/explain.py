@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from adamantine.torch.engines import native
+from adamantine.torch.kernel import MISSING, native
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -60,7 +60,7 @@ def explain(optimizer: Optimizer) -> Explanation:
     names = name_parameters(optimizer.param_groups)
     params = [p for group in optimizer.param_groups for p in group["params"]]
     reasons = _reasons(optimizer, len(params))
-    kernel = "" if native.native is None else f"kernel for {native.native.target}"
+    kernel = "" if native is None else f"kernel for {native.target}"
     return Explanation(
         tuple(
             Placement(
@@ -81,8 +81,8 @@ def _reasons(optimizer: Optimizer, count: int) -> Sequence[str | None]:
         return ["engine='generic'"] * count
     if optimizer.defaults["differentiable"]:
         return ["differentiable=True: gradients flow through torch operations"] * count
-    if native.native is None:
-        return [native.MISSING] * count
+    if native is None:
+        return [MISSING] * count
     rules = [optimizer.rule(group) for group in optimizer.param_groups]
     with optimizer.native_engine() as engine:
         engine.gather(optimizer.param_groups, rules, optimizer.state)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,14 +17,8 @@ from torch.autograd.graph import increment_version
 
 from adamantine.rules import Rule
 from adamantine.rules.decay import Coefficients
+from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
-
-native: ModuleType | None
-try:
-    from adamantine import _native as native
-except ModuleNotFoundError as error:  # a checkout that was not built; a broken build is another ImportError
-    native = None
-    MISSING = f"this installation has no compiled kernel ({error}); pip install adamantine brings one"
 
 _PLAIN, _COUPLED, _CAUTIOUS = range(3)
 
@@ -98,7 +91,7 @@ class NativeEngine:
         return [(p, Squares(total, largest)) for p, total, largest in self._table.statistics()]
 
     def run(self, rows: list[tuple[int, list[Any], tuple[float, ...]]], grad_scale: float) -> None:
-        """Step everything gathered; ``rows[i]`` as `row` made it of lot i."""
+        """Step everything gathered; ``rows[i]`` as `host_row` made it of lot i."""
         table = self._table
         moved = table.gathered()
         table.run(rows, grad_scale, torch.get_num_threads())
@@ -109,7 +102,7 @@ class NativeEngine:
         return list(self._table.reasons())
 
 
-def row(
+def host_row(
     lot: Lot, rule: Rule, hyper: dict[str, Any], decay: Coefficients, eta: float, sign: float
 ) -> tuple[int, list[Any], tuple[float, ...]]:
     """The host numbers of a lot, in the kernel's order: form, numbers, and the counters after the step."""
@@ -128,9 +121,3 @@ def row(
 
 def _counters(rule: Rule) -> list[str]:
     return [*(["step"] if rule.counts_steps else []), *rule.carried]
-
-
-#: Rule → the names of its scalars in the order of the kernel's struct. A rule that is not here has no kernel.
-SCALARS: dict[str, list[str]] = (
-    {} if native is None else {name: scalars.split() for name, _, scalars in native.rules}
-)
