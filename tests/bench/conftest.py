@@ -22,7 +22,6 @@ MANIFEST = {
         "cores": 2,
         "caches": {"L1 data": "32K"},
         "memory available (GiB)": 20.0,
-        "load at the start": 0.0,
     },
     "versions": {"python": "3.11", "adamantine": "0.1.0", "torch": "2.13.0", "native": "x86-64-v3"},
     "peers not installed": ["optimi"],
@@ -36,14 +35,17 @@ def outcome() -> Made:
     """``outcome("tensor", {"adamantine": [1.0, …]}, missing={…})``: one value per round."""
 
     def make(
-        name: str, values: Mapping[str, Sequence[float]], missing: Mapping[str, str] | None = None
+        name: str,
+        values: Mapping[str, Sequence[float]],
+        missing: Mapping[str, str] | None = None,
+        others: float = 0.0,
     ) -> Outcome:
         rows = [
             Row(contestant, number, place, 1, value)
             for place, (contestant, of_rounds) in enumerate(values.items())
             for number, value in enumerate(of_rounds)
         ]
-        return Outcome(CASES[name], False, tuple(rows), missing or {})
+        return Outcome(CASES[name], False, tuple(rows), missing or {}, others)
 
     return make
 

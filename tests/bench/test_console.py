@@ -98,12 +98,10 @@ def test_quick_judges_nothing(outcome: Make, results: Callable[..., Results]) ->
 
 
 def test_a_busy_machine_and_other_threads_are_said(outcome: Make, results: Callable[..., Results]) -> None:
-    found = outcome("one", {OURS: ROUNDS})
-    machine = {**results().manifest["machine"], "load at the start": 1.7}
-    text = _said(results(found, threads=4, machine=machine))
-    assert "busy at the start (load 1.7)" in text
+    text = _said(results(outcome("one", {OURS: ROUNDS}, others=0.38), threads=4))
+    assert "Other programs took 38% of the processors meanwhile" in text
     assert "stated for 2 threads; here: 4" in text
-    assert "busy" not in _said(results(found))
+    assert "Other programs" not in _said(results(outcome("one", {OURS: ROUNDS}, others=0.02)))
 
 
 @pytest.mark.parametrize("width", [60, 80])

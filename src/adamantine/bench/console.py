@@ -14,12 +14,12 @@ from rich.table import Table
 from adamantine.bench.cases import LIMIT, OURS, Case, Step
 from adamantine.bench.contestants import NOT_INSTALLED
 from adamantine.bench.goals import MIB, Verdict
-from adamantine.bench.machine import BUSY
 from adamantine.bench.numbers import factor, interval, mebibytes, three
 from adamantine.bench.results import Outcome, Results
 from adamantine.report.numbers import counted
 from adamantine.report.terminal import new_table, plain
 
+BUSY = 0.1  # of the processors' time in other hands
 _STYLE = {"met": "green", "not met": "red", "not measured": "dim"}
 
 
@@ -100,10 +100,7 @@ def _where(manifest: Mapping[str, Any]) -> str:
     ]
     if manifest["peers not installed"]:
         lines.append(f"not installed: {', '.join(manifest['peers not installed'])}")
-    load = machine["load at the start"]
     text = "\n".join(map(plain, lines))
-    if load is not None and load > BUSY * (machine["cores"] or 1):
-        text += f"\n[yellow]The machine was busy at the start (load {load}): expect noise.[/yellow]"
     return f"\n{text}\n"
 
 
@@ -125,6 +122,13 @@ def _reasons(outcomes: list[Outcome], console: Console) -> None:
     said = {(name, why): None for o in outcomes for name, why in o.missing.items() if why != NOT_INSTALLED}
     for name, why in said:
         console.print(f"[dim]{plain(name)} not measured: {plain(why)}[/dim]", highlight=False)
+    others = max((o.others for o in outcomes if o.others is not None), default=0.0)
+    if others > BUSY:
+        console.print(
+            f"[yellow]Other programs took {others:.0%} of the processors meanwhile. That slows torch, whose "
+            "threads wait for each other by spinning, more than us: measure again on an idle machine.[/yellow]",
+            highlight=False,
+        )
     console.print()
 
 

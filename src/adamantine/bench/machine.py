@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from adamantine.bench.memory import available
@@ -15,11 +16,37 @@ from adamantine.bench.peers import Peer
 from adamantine.report.machine import processor
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-BUSY = 0.5  # load per core from which other work is likely to blur the result
+_TIMES = Path("/proc/stat")
+
+
+class Others:
+    """How much of the processors other programs take, from the moment this is made."""
+
+    def __init__(self) -> None:
+        self._began = perf_counter()
+        self._others = _others()
+
+    def share(self) -> float | None:
+        """Their part of all processors' time, 0 to 1; None where the system does not tell."""
+        now, seconds = _others(), (perf_counter() - self._began) * (os.cpu_count() or 1)
+        if now is None or self._others is None or seconds <= 0:
+            return None
+        return min(max((now - self._others) / seconds, 0.0), 1.0)
+
+
+def _others() -> float | None:
+    """Seconds that all processors have worked for others than this process and its children (proc(5))."""
+    try:
+        ticks = [int(word) for word in _TIMES.read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+    worked = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return worked - sum(os.times()[:4])
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, caches, memory and how busy it all was at the start."""
+    """Processor, cores, caches, memory."""
     memory = available()
     return {
         "system": f"{platform.system()} {platform.release()}",
@@ -27,7 +54,6 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "caches": _caches(),
         "memory available (GiB)": None if memory is None else round(memory / 2**30, 1),
-        "load at the start": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 

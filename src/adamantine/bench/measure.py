@@ -32,7 +32,7 @@ class Pace:
     rest: float = 0.015
 
 
-QUICK = Pace(most_rounds=12, turn=0.0005, rest=0.0)
+QUICK = Pace(rounds=5, most_rounds=12, seconds=0.1, turn=0.0005, rest=0.002)
 
 
 @dataclass(frozen=True)

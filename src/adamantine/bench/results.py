@@ -34,12 +34,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case. ``missing``: contestant → why it was not measured."""
+    """One case.
+
+    Attributes:
+        quick: on tiny sizes.
+        missing: contestant → why it was not measured.
+        others: the part of all processors' time that other programs took meanwhile; None if unknown.
+    """
 
     case: Case
     quick: bool = False
     rows: tuple[Row, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    others: float | None = None
 
     @property
     def work(self) -> Work:
@@ -110,6 +117,7 @@ def _case(outcome: Outcome) -> dict[str, Any]:
         "traffic_bytes": work.traffic if isinstance(work, Step) and case.limited else None,
         "contestants": [asdict(line) for line in outcome.lines],
         "missing": dict(outcome.missing),
+        "others": outcome.others,
         "goals": [
             {
                 "goal": str(verdict.goal),

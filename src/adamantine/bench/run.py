@@ -18,7 +18,7 @@ from adamantine.bench import peers as all_peers
 from adamantine.bench.cases import Case, Step, Work
 from adamantine.bench.contestants import Contestant, Entrant, Unavailable, entrants
 from adamantine.bench.errors import BenchError
-from adamantine.bench.machine import machine, versions
+from adamantine.bench.machine import Others, machine, versions
 from adamantine.bench.measure import QUICK, Pace, Row, interleaved
 from adamantine.bench.peers import Peer
 from adamantine.bench.results import Outcome, Results
@@ -103,8 +103,9 @@ def _outcome(case: Case, plan: Plan, watcher: Watcher) -> Outcome:
     taking_part = entrants(case, work, plan.peers, plan.threads)
     watcher.begins(case, len(taking_part))
     measure = _times if case.quantity == "seconds" else _peaks
+    others = Others()
     rows, missing = measure(taking_part, work, plan, watcher)
-    return Outcome(case, plan.quick, tuple(rows), missing)
+    return Outcome(case, plan.quick, tuple(rows), missing, others.share())
 
 
 def _times(
