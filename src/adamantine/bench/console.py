@@ -126,7 +126,7 @@ def _reasons(outcomes: list[Outcome], console: Console) -> None:
     if others > BUSY:
         console.print(
             f"[yellow]Other programs took {others:.0%} of the processors meanwhile. That slows torch, whose "
-            "threads wait for each other by spinning, more than us: measure again on an idle machine.[/yellow]",
+            "threads wait for each other by spinning, more than us: measure again when it is idle.[/yellow]",
             highlight=False,
         )
     console.print()
