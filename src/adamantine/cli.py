@@ -250,7 +250,7 @@ def bench(
     with _errors_in_one_line("Stopped; nothing was written."):
         plan = bench_run.prepare(
             cases=tuple(case or ()),
-            peers=tuple(part for part in (peers or "").split(",") if part),
+            peers=tuple(part.strip() for part in (peers or "").split(",") if part.strip()),
             threads=threads,
             quick=quick,
         )

@@ -19,7 +19,7 @@ def invoke(*arguments: str) -> Result:
 
 def test_a_quick_run_prints_and_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = invoke("--quick", "--case", "one", "--peers", "fused,default", "--threads", "1")
+    result = invoke("--quick", "--case", "one", "--peers", "fused, default", "--threads", "1")
     assert result.exit_code == 0, result.output
     for text in ("One tensor of 256", "torch fused", "torch default", "1 thread", "judge no goal"):
         assert text in result.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,17 @@ def test_without_a_terminal_every_case_is_a_line(outcome: Make) -> None:
         display.says("round 1")
         display.finished(found)
     assert text.getvalue() == "one: 2 contestants, 12 rounds\n"
+
+
+def test_nothing_draws_while_somebody_is_measured(outcome: Make) -> None:
+    text = io.StringIO()
+    threads = threading.active_count()
+    with Display(2, Console(file=text, width=60, force_terminal=True)) as display:
+        display.begins(outcome("one", {}).case, 2)
+        display.says("round 1")
+        drawn = text.getvalue()
+        assert "One tensor of 256: round 1" in drawn
+        assert threading.active_count() == threads
 
 
 def test_the_folder_holds_numbers_text_and_figure(

@@ -46,6 +46,7 @@ class Display:
             TextColumn("{task.description}"),
             console=console,
             transient=True,
+            auto_refresh=False,  # a thread that draws would run in somebody's turn
             disable=not console.is_interactive,
         )
         self.task = self.progress.add_task("", total=cases)
@@ -61,7 +62,7 @@ class Display:
         self.title = case.title
 
     def says(self, what: str) -> None:
-        self.progress.update(self.task, description=plain(f"{self.title}: {what}"))
+        self.progress.update(self.task, description=plain(f"{self.title}: {what}"), refresh=True)
 
     def finished(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)
