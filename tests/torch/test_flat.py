@@ -14,7 +14,7 @@ from torch import nn
 
 import adamantine
 import adamantine.torch as at
-from adamantine.torch.buffers import GradientZeroing, at_home, gather_slots, new_slots
+from adamantine.torch.buffers import GradientZeroing, at_home, gather_slots
 from adamantine.torch.flat import flatten
 
 
@@ -445,21 +445,30 @@ def test_a_remembered_place_is_looked_at_again(disturb):
         assert p.grad.dtype == p.dtype
 
 
-def test_slots_lie_end_to_end_and_belong_to_one_optimizer():
+def test_state_lies_end_to_end_in_runs_of_one_dtype_and_belongs_to_one_optimizer():
     model = mlp()
     flatten(model)
-    params = [*model.parameters(), nn.Parameter(torch.zeros(3))]
-    dtypes = [torch.float32] * len(params)
-    first, second = new_slots(params, dtypes), new_slots(params, dtypes)
-    assert first[-1] is None
-    assert is_end_to_end(first[:-1])
-    assert first[0].untyped_storage().data_ptr() != second[0].untyped_storage().data_ptr()
-    assert all(s.shape == p.shape and not s.any() for s, p in zip(first[:-1], params[:-1], strict=True))
-    part = new_slots(params[2:4][::-1], [torch.bfloat16] * 2)
-    assert is_end_to_end(part[::-1])
-    assert part[0].untyped_storage().nbytes() == 2 * sum(p.numel() for p in params[2:4])
-    mixed = new_slots(params[:2], [torch.float32, torch.bfloat16])
-    assert [slot.dtype for slot in mixed] == [torch.float32, torch.bfloat16]
+    params = [*model.parameters()]
+    stranger = nn.Parameter(torch.zeros(3))
+    first, second = (
+        {p: {"m": torch.randn_like(p).detach(), "step": torch.tensor(1.0)} for p in [*params[::-1], stranger]}
+        for _ in range(2)
+    )
+    kept = first[stranger]["m"]
+    first[params[2]]["m"] = first[params[2]]["m"].bfloat16()
+    before = {p: entry["m"].clone() for p, entry in first.items()}
+    for state in (first, second):
+        gather_slots(state, state, ["m", "absent"])
+    slots = [first[p]["m"] for p in params]
+    assert is_end_to_end(slots[:2])
+    assert is_end_to_end(slots[3:])
+    assert is_end_to_end([second[p]["m"] for p in params])
+    assert first[stranger]["m"] is kept
+    assert all(torch.equal(first[p]["m"], value) for p, value in before.items())
+    assert all(first[p]["m"].dtype == value.dtype for p, value in before.items())
+    sizes = [slot.untyped_storage().nbytes() for slot in slots]
+    counts = [p.numel() for p in params]
+    assert sizes == [4 * sum(counts[:2])] * 2 + [2 * counts[2]] + [4 * sum(counts[3:])] * 3
 
 
 def test_state_that_is_there_is_gathered_once():
