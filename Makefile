@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
-.PHONY: compare test build lint types layers tests clean
+.PHONY: compare test build lint types layers tests sanitize clean
 .DEFAULT_GOAL := test
 
 # Built without isolation, with the build's own requirements in the environment: an isolated build has them under
@@ -35,7 +35,7 @@ test: lint types layers tests
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror native/*
+	$(BIN)/clang-format --dry-run --Werror $(wildcard native/*.[ch]pp)
 
 types: $(BUILT)
 	$(BIN)/mypy
@@ -45,6 +45,10 @@ layers: $(BUILT)
 
 tests: $(BUILT)
 	$(BIN)/pytest -n 2 --cov --cov-report=term
+
+# The kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer; not part of `make test`.
+sanitize: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHON=$(BIN)/python sh native/sanitize.sh
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
