@@ -53,19 +53,20 @@ std::optional<Shim> Shim::find(nb::handle tensor_type, nb::handle parameter_type
 }
 
 bool Shim::load() {
-  return find_function(get_layout, "aoti_torch_get_layout") &&
-         find_function(get_device_type, "aoti_torch_get_device_type") &&
+  find_function(get_layout_, "aoti_torch_get_layout");
+  return find_function(get_device_type, "aoti_torch_get_device_type") &&
          find_function(get_dtype, "aoti_torch_get_dtype") && find_function(get_dim, "aoti_torch_get_dim") &&
          find_function(get_numel, "aoti_torch_get_numel") && find_function(get_sizes, "aoti_torch_get_sizes") &&
          find_function(get_strides, "aoti_torch_get_strides") &&
          find_function(get_data_ptr, "aoti_torch_get_data_ptr") &&
-         find_constant(strided, "aoti_torch_layout_strided") && find_constant(cpu, "aoti_torch_device_type_cpu") &&
+         find_constant(strided_, "aoti_torch_layout_strided") && find_constant(cpu, "aoti_torch_device_type_cpu") &&
          find_constant(float32, "aoti_torch_dtype_float32") && find_constant(float64, "aoti_torch_dtype_float64") &&
          find_constant(bfloat16, "aoti_torch_dtype_bfloat16") && find_constant(float16, "aoti_torch_dtype_float16");
 }
 
 bool Shim::measure(nb::handle tensor_type, nb::handle parameter_type) {
   const nb::object torch = nb::module_::import_("torch");
+  strided_object_ = nb::object(torch.attr("strided")).ptr();
   const nb::object give = torch.attr("_C").attr("_aoti").attr("unsafe_alloc_void_ptr_from_tensor");
   const nb::object take = torch.attr("_C").attr("_aoti").attr("alloc_tensor_by_stealing_from_void_ptr");
   const auto example = [&](int size) { return nb::object(torch.attr("ones")(nb::make_tuple(2, size)).attr("t")()); };
@@ -95,14 +96,26 @@ bool Shim::measure(nb::handle tensor_type, nb::handle parameter_type) {
   return reads(first) && reads(parameter) && reads(grad) && reads(parameter.attr("detach")());
 }
 
+bool Shim::is_strided(PyObject* tensor) const {
+  if (get_layout_ != nullptr) {
+    std::int32_t layout = -1;
+    return get_layout_(handle(tensor), &layout) == 0 && layout == strided_;
+  }
+  static PyObject* const name = PyUnicode_InternFromString("layout");
+  PyObject* layout = PyObject_GetAttr(tensor, name);
+  if (layout == nullptr) PyErr_Clear();
+  Py_XDECREF(layout);
+  return layout == strided_object_;
+}
+
 // Whether torch's Python attributes say the same of this tensor.
 bool Shim::reads(nb::handle tensor) const {
   void* data = nullptr;
   std::int64_t count = 0, dimensions = 0;
   std::int64_t *shape = nullptr, *strides = nullptr;
-  std::int32_t layout = -1, device = -1, dtype = -1;
+  std::int32_t device = -1, dtype = -1;
   const Handle h = handle(tensor.ptr());
-  if (get_layout(h, &layout) != 0 || get_device_type(h, &device) != 0 || get_dtype(h, &dtype) != 0 ||
+  if (!is_strided(tensor.ptr()) || get_device_type(h, &device) != 0 || get_dtype(h, &dtype) != 0 ||
       get_dim(h, &dimensions) != 0 || get_numel(h, &count) != 0 || get_sizes(h, &shape) != 0 ||
       get_strides(h, &strides) != 0 || get_data_ptr(h, &data) != 0) {
     return false;
@@ -111,7 +124,7 @@ bool Shim::reads(nb::handle tensor) const {
     return std::vector<std::int64_t>(values, values + dimensions) ==
            nb::cast<std::vector<std::int64_t>>(nb::tuple(expected));
   };
-  return layout == strided && device == cpu && dtype == float32 &&
+  return device == cpu && dtype == float32 &&
          count == nb::cast<std::int64_t>(tensor.attr("numel")()) && dimensions == 2 &&
          same(shape, tensor.attr("shape")) && same(strides, tensor.attr("stride")()) &&
          reinterpret_cast<std::uintptr_t>(data) == nb::cast<std::uintptr_t>(tensor.attr("data_ptr")());

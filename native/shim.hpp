@@ -22,8 +22,10 @@ class Shim {
   using Handle = void*;
   Handle handle(PyObject* tensor) const { return reinterpret_cast<char*>(tensor) + offset_; }
 
+  // Whether elements lie in strides at all. Asked first, since the functions below complain of other layouts.
+  bool is_strided(PyObject* tensor) const;
+
   // All return 0 for success.
-  std::int32_t (*get_layout)(Handle, std::int32_t*);
   std::int32_t (*get_device_type)(Handle, std::int32_t*);
   std::int32_t (*get_dtype)(Handle, std::int32_t*);
   std::int32_t (*get_dim)(Handle, std::int64_t*);
@@ -31,13 +33,16 @@ class Shim {
   std::int32_t (*get_sizes)(Handle, std::int64_t**);
   std::int32_t (*get_strides)(Handle, std::int64_t**);
   std::int32_t (*get_data_ptr)(Handle, void**);
-  std::int32_t strided, cpu, float32, float64, bfloat16, float16;
+  std::int32_t cpu, float32, float64, bfloat16, float16;
 
  private:
   bool load();
   bool measure(nb::handle tensor_type, nb::handle parameter_type);
   bool reads(nb::handle tensor) const;
 
+  std::int32_t (*get_layout_)(Handle, std::int32_t*) = nullptr;  // null before torch 2.8
+  std::int32_t strided_ = 0;
+  PyObject* strided_object_ = nullptr;  // torch.strided, which lives as long as torch
   std::size_t offset_ = 0;
 };
 

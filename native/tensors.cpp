@@ -133,8 +133,8 @@ Reason Reader::dtype_of(std::int32_t dtype, DType& type) const {
 Reason Reader::read_shim(PyObject* tensor, View& view) const {
   const Shim& torch = *shim_;
   const Shim::Handle h = torch.handle(tensor);
-  std::int32_t layout = -1, device = -1, dtype = -1;
-  if (torch.get_layout(h, &layout) != 0 || layout != torch.strided) return kUnreadable;
+  std::int32_t device = -1, dtype = -1;
+  if (!torch.is_strided(tensor)) return kUnreadable;
   if (torch.get_device_type(h, &device) != 0 || device != torch.cpu) return kDevice;
   if (torch.get_dtype(h, &dtype) != 0) return kUnreadable;
   if (Reason reason = dtype_of(dtype, view.type)) return reason;
