@@ -38,10 +38,9 @@ def _only(name: str, **changes: Any) -> Outcome:
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_runs(name: str) -> None:
     outcome = _only(name)
-    assert OURS in {*outcome.values, *outcome.missing}
-    assert outcome.missing.get(OURS, "has no state= yet").endswith("has no state= yet")
+    assert {*outcome.case.ours} <= outcome.values.keys()
     assert FUSED in outcome.values or "fused" not in outcome.case.peers
-    assert not {key for key in outcome.missing.values() if "Error" in key}
+    assert set(outcome.missing.values()) <= {"not installed", "no native engine to measure it"}
     for values in outcome.values.values():
         assert len(values) == (3 if outcome.case.quantity == "seconds" else run.MEMORY_ROUNDS)
         assert (values >= 0).all()
@@ -115,7 +114,7 @@ def test_flat_is_only_what_stays_flat(name: str, intact: bool, monkeypatch: pyte
         def __str__(self) -> str:
             return "gradients dropped"
 
-    monkeypatch.setattr("adamantine.torch.flatten", Handle, raising=False)
+    monkeypatch.setattr(contestants, "flatten", Handle)
     outcome = _only(name, peers=("fused",))
     assert (FLAT in outcome.values) == intact
     assert outcome.missing.get(FLAT, "").endswith("" if intact else "flat no more: gradients dropped")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-import adamantine.torch
 from adamantine.bench import limit
 from adamantine.bench.cases import FLAT, LIMIT, Case, Iteration, Step, Work
 from adamantine.bench.peers import LR, WEIGHT_DECAY, Make, Peer, quiet
+from adamantine.torch import OPTIMIZERS, Flat, flatten
 
 NOT_INSTALLED = "not installed"
 BATCHES = 64  # so many that an MLP has not learned them by heart before the measurement ends
@@ -40,7 +39,7 @@ class Contestant:
     name: str
     run: Callable[[], object]
     prepare: Callable[[], None] | None = None
-    kept: tuple[Any, torch.nn.Module] | None = None
+    kept: tuple[Flat | None, torch.nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,17 +69,14 @@ class _Recipe:
     name: str
     make: Make
     clip: Callable[[list[Parameter]], object] | None = None  # None: not at all, or inside the step
-    flatten: Callable[[torch.nn.Module], Any] | None = None
+    flatten: Callable[[torch.nn.Module], Flat] | None = None
 
 
 def _ours(name: str, work: Work) -> Contestant:
     class_name, options = (work.optimizer, work.options) if isinstance(work, Step) else ("AdamW", {})
-    cls = getattr(adamantine.torch, class_name)
-    for option in options:
-        if option not in inspect.signature(cls).parameters:
-            raise Unavailable(f"{class_name} has no {option}= yet")
+    cls: Any = OPTIMIZERS[class_name]
     make = partial(cls, lr=LR, weight_decay=WEIGHT_DECAY, max_norm=work.max_norm, **options)
-    contestant = _built(_Recipe(name, make, flatten=_flatten if name == FLAT else None), work)
+    contestant = _built(_Recipe(name, make, flatten=flatten if name == FLAT else None), work)
     contestant.run()
     assert contestant.kept is not None
     flat, _ = contestant.kept
@@ -182,13 +178,6 @@ def _iteration(recipe: _Recipe, work: Iteration) -> Contestant:
         optimizer.step()
 
     return Contestant(recipe.name, run, kept=(flat, model))
-
-
-def _flatten(module: torch.nn.Module) -> Any:
-    flatten = getattr(adamantine.torch, "flatten", None)
-    if flatten is None:
-        raise Unavailable("there is no flatten() yet")
-    return flatten(module)
 
 
 def _filled(work: Step, seed: int, scale: float) -> list[Tensor]:
