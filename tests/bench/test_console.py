@@ -105,6 +105,16 @@ def test_a_busy_machine_and_other_threads_are_said(outcome: Make, results: Calla
     assert "Other programs" not in _said(results(outcome("one", {OURS: ROUNDS}, others=0.02)))
 
 
+def test_a_busy_machine_meets_no_goal_about_time(outcome: Make, results: Callable[..., Results]) -> None:
+    values = {OURS: ROUNDS, FUSED: 100 * ROUNDS}
+    (time,) = outcome("one", values, others=0.11).verdicts
+    assert (time.status, time.reason) == ("not measured", "other programs took 11% of the processors")
+    (time,) = outcome("one", values, others=0.09).verdicts
+    assert time.status == "met"
+    (memory,) = outcome("memory", values, others=0.5).verdicts
+    assert memory.status == "met"  # a high-water mark does not depend on who else runs
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_nothing_is_wider_than_the_terminal(
     outcome: Make, results: Callable[..., Results], width: int

@@ -19,7 +19,6 @@ from adamantine.bench.results import Outcome, Results
 from adamantine.report.numbers import counted
 from adamantine.report.terminal import new_table, plain
 
-BUSY = 0.1  # of the processors' time in other hands
 _STYLE = {"met": "green", "not met": "red", "not measured": "dim"}
 
 
@@ -124,7 +123,7 @@ def _reasons(outcomes: list[Outcome], console: Console) -> None:
     for name, why in said:
         console.print(f"[dim]{plain(name)} not measured: {plain(why)}[/dim]", highlight=False)
     others = max((o.others for o in outcomes if o.others is not None), default=0.0)
-    if others > BUSY:
+    if any(outcome.busy for outcome in outcomes):
         console.print(
             f"[yellow]Other programs took {others:.0%} of the processors meanwhile. That slows torch, whose "
             "threads wait for each other by spinning, more than us: measure again when it is idle.[/yellow]",

@@ -74,8 +74,10 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
         fontweight="bold",
         color=theme.ink,
     )
-    key = f"right of the line: slower than adamantine · whisker: 95 % interval · {counted(threads, 'thread')}"
-    figure.text(edge, 0.17 / size[1], key, va="center", fontsize=9.5, color=theme.muted)
+    key = ["right of the line: slower than adamantine", "whisker: 95 % interval", counted(threads, "thread")]
+    if any(outcome.busy for outcome, _ in shown):
+        key.append("other programs were running")
+    figure.text(edge, 0.17 / size[1], " · ".join(key), va="center", fontsize=9.5, color=theme.muted)
     return figure
 
 

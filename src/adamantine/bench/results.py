@@ -20,6 +20,7 @@ from adamantine.report.files import write_atomic
 FORMAT = 1
 FILE = "results.json"
 NOT_FULL_SIZE = "--quick has other sizes"
+BUSY = 0.1  # of all processors' time taken by other programs: beyond it no goal about time is judged
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Outcome:
         """What was done."""
         return self.case.quick if self.quick else self.case.work
 
+    @property
+    def busy(self) -> bool:
+        """Whether other programs took so much that times mean little."""
+        return self.others is not None and self.others > BUSY
+
     @cached_property
     def values(self) -> dict[str, Floats]:
         """Every contestant's numbers by round."""
@@ -75,6 +81,9 @@ class Outcome:
     def verdicts(self) -> list[Verdict]:
         if self.quick:
             return [Verdict(goal, "not measured", reason=NOT_FULL_SIZE) for goal in self.case.goals]
+        if self.busy and self.case.quantity == "seconds":
+            reason = f"other programs took {self.others:.0%} of the processors"
+            return [Verdict(goal, "not measured", reason=reason) for goal in self.case.goals]
         return [judge(goal, self.values, self.missing) for goal in self.case.goals]
 
     def _over(self, name: str, other: str) -> Estimate | None:
