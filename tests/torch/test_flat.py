@@ -241,6 +241,7 @@ def obstacles():
         "shared": ([shared], "other processes"),
         "subclass": ([nn.Parameter(torch.zeros(2).as_subclass(Subclass))], "Subclass"),
         "deepspeed": ([partitioned], "DeepSpeed"),
+        "nested": ([nn.Parameter(x) for x in (w[:], w[1:2], w[3:4])], "shares memory"),
         "overlapping": ([nn.Parameter(w[:4]), nn.Parameter(w[3:])], "shares memory"),
     }
 
@@ -469,6 +470,31 @@ def test_state_that_is_there_is_gathered_once():
     assert all(optimizer.state[p]["exp_avg"] is s for p, s in zip(model.parameters(), slots, strict=True))
 
 
+def test_state_that_lies_end_to_end_in_another_order_of_elements_is_gathered():
+    p = nn.Parameter(torch.zeros(3, 2).t())
+    flatten([p])
+    state = {p: {"m": torch.arange(6.0).view(2, 3)}}
+    gather_slots([p], state, ["m"])
+    assert state[p]["m"].stride() == p.stride()
+    assert torch.equal(state[p]["m"], torch.arange(6.0).view(2, 3))
+
+
+def test_flatten_after_gradients_were_zeroed_before():
+    elsewhere, p = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))
+    flatten([elsewhere])
+    zero = GradientZeroing()
+    assert zero([p]) == [p]
+    flatten([p])
+    assert zero([p]) == []
+
+
+def test_a_part_gets_buffers_of_its_own():
+    model = mlp()
+    flatten(model)
+    part = flatten(model[0])
+    assert part.buffers[0].values.numel() == sum(p.numel() for p in model[0].parameters())
+
+
 def test_a_scalar_parameter_keeps_its_step_counter():
     p = nn.Parameter(torch.tensor(1.0))
     q = nn.Parameter(torch.tensor(1.0))
@@ -640,7 +666,8 @@ def test_undo_gives_own_memory():
     values = [(p.detach().clone(), p.grad.clone()) for p in model.parameters()]
     flat.undo()
     assert repr(flat) == "<Flat: 0 of 6 parameters, 0 elements in 0 buffers>"
-    assert len({p.untyped_storage().data_ptr() for p in model.parameters()}) == 6
+    tensors = [x for p in model.parameters() for x in (p, p.grad)]
+    assert len({x.untyped_storage().data_ptr() for x in tensors}) == 12
     for p, (value, gradient) in zip(model.parameters(), values, strict=True):
         assert torch.equal(p, value)
         assert torch.equal(p.grad, gradient)
@@ -674,7 +701,8 @@ def test_sharing_memory_with_processes_keeps_a_model_flat():
     zero = GradientZeroing()
     zero(list(model.parameters()))
     model.share_memory()
-    assert flat.is_intact(), flat
+    assert flat.restore().is_intact(), flat
+    assert not flat.left_alone
     flat.buffers[0].gradients.fill_(1)
     assert zero(list(model.parameters())) == []
     assert not any(p.grad.any() for p in model.parameters())
