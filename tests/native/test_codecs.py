@@ -45,7 +45,7 @@ def bfloat16_sample():
 
 
 def float16_sample():
-    """Every float16, every tie between two neighbours, the float32 beside each; overflow; numbers at random."""
+    """Every float16, every tie between two, the float32 beside each; overflow; at random."""
     finite = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     beyond = np.append(finite[1:], np.float32(65536.0))
     ties = (finite + beyond) / 2  # exact in float32

@@ -45,5 +45,5 @@ def test_step_refuses_names_and_counts_that_it_has_not():
         ("sgd", 0, [1.0] * 4, [(0, "float32")]),
         ("sgd", 0, [1.0] * 4, [(0, "int8")] * 2),
     ]:
-        with pytest.raises(ValueError, match="step: no such rule|dtype: 'int8'"):
+        with pytest.raises(ValueError, match=r"step: no such rule|dtype: 'int8'"):
             native.step("", rule, form, numbers, arrays, 0, 0)

@@ -68,7 +68,7 @@ def edges(dtype):
 
 @cache
 def inputs(rule, storage):
-    """(dtype, stored bits) of θ, g and the slots: normal numbers of many sizes, every ninth one at an edge."""
+    """(dtype, stored bits) of θ, g and the slots: normal numbers of many sizes, one in nine at an edge."""
     theta, g, slots = STORAGE[storage]
     compute = np.float64 if theta == "float64" else np.float32
     rng = np.random.default_rng(sorted(RULES).index(rule))
@@ -162,7 +162,8 @@ def test_same_bits_as_the_python_rule(target, rule, t):
             alone = [tuple(int(k == moved) for k in range(len(arrays))) for moved in range(len(arrays))]
             for number, size in enumerate(SIZES):
                 first = 31 * number
-                for offsets in [(0,) * len(arrays), *(alone if size in {65, TILE + 1} else alone[number % 2 :: 2])]:
+                some = alone if size in {65, TILE + 1} else alone[number % 2 :: 2]
+                for offsets in [(0,) * len(arrays), *some]:
                     start = (0, 5)[number % 2]
                     memories = [
                         Memory(stored[first : first + size], dtype, off)

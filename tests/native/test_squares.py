@@ -1,4 +1,4 @@
-"""The norm's one read in the kernel: Σx² and the largest |x|, the bits of the NumPy text of the same order."""
+"""The norm's one read in the kernel: Σx² and the largest |x|, the bits of the NumPy text of that order."""
 
 from __future__ import annotations
 
