@@ -65,7 +65,7 @@ ADAMANTINE_INLINE void advance(const Rule& rule, const Numbers<T>& numbers, T& t
 // n elements that lie in T's own format.
 template <Form form, class Rule, class T, class... Slot>
 ADAMANTINE_ONCE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, const T* g, std::size_t n,
-                           Slot*... slots) {
+                         Slot*... slots) {
   constexpr std::size_t line = kLine / sizeof(T);
   std::size_t i = 0;
   for (; i + line <= n; i += line) {
@@ -133,9 +133,8 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
   const bool direct = streams.theta_type == streams.g_type && ((streams.theta_type == streams.slot_types[k]) && ...) &&
                       size_of(streams.theta_type) == sizeof(T);
   if (direct) {
-    run<form>(rule, numbers, reinterpret_cast<T*>(streams.theta) + start,
-              reinterpret_cast<const T*>(streams.g) + start, stop - start,
-              (reinterpret_cast<T*>(streams.slots[k]) + start)...);
+    run<form>(rule, numbers, reinterpret_cast<T*>(streams.theta) + start, reinterpret_cast<const T*>(streams.g) + start,
+              stop - start, (reinterpret_cast<T*>(streams.slots[k]) + start)...);
   } else if constexpr (sizeof(T) == 4) {
     alignas(64) float tiles[2 + kMaxSlots][kTile];
     for (std::size_t i = start; i < stop; i += kTile) {

@@ -8,9 +8,7 @@ namespace adamantine {
 
 enum class DType : std::uint8_t { float32, float64, bfloat16, float16 };
 constexpr std::size_t kDTypes = 4;
-constexpr std::size_t size_of(DType type) {
-  return type == DType::float64 ? 8 : type == DType::float32 ? 4 : 2;
-}
+constexpr std::size_t size_of(DType type) { return type == DType::float64 ? 8 : type == DType::float32 ? 4 : 2; }
 
 constexpr std::size_t kMaxSlots = 3;
 constexpr std::size_t kMaxScalars = 12;

@@ -162,18 +162,20 @@ NB_MODULE(_native, m) {
   m.def("traffic", &traffic, nb::arg("reads"), nb::arg("writes"), nb::arg("bytes"), nb::arg("threads"));
 
   nb::class_<Reader>(m, "Reader")
-      .def("__init__",
-           [](Reader* self, nb::handle tensor, nb::handle parameter, const std::string& protocol) {
-             new (self) Reader(tensor, parameter, protocol);
-           },
-           nb::arg("tensor_type"), nb::arg("parameter_type"), nb::arg("protocol") = "")
+      .def(
+          "__init__",
+          [](Reader* self, nb::handle tensor, nb::handle parameter, const std::string& protocol) {
+            new (self) Reader(tensor, parameter, protocol);
+          },
+          nb::arg("tensor_type"), nb::arg("parameter_type"), nb::arg("protocol") = "")
       .def_prop_ro("protocol", &Reader::protocol);
   nb::class_<Table>(m, "Table", nb::type_slots(table_slots))
-      .def("__init__",
-           [](Table* self, nb::list groups, nb::dict state, nb::set fresh, const Reader& reader) {
-             new (self) Table(groups, state, fresh, reader, *chosen());
-           },
-           nb::arg("groups"), nb::arg("state"), nb::arg("fresh"), nb::arg("reader"))
+      .def(
+          "__init__",
+          [](Table* self, nb::list groups, nb::dict state, nb::set fresh, const Reader& reader) {
+            new (self) Table(groups, state, fresh, reader, *chosen());
+          },
+          nb::arg("groups"), nb::arg("state"), nb::arg("fresh"), nb::arg("reader"))
       .def("gather", &Table::gather)
       .def("squares", &Table::squares)
       .def("run", &Table::run)

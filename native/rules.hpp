@@ -92,8 +92,7 @@ struct RMSpropCenteredMomentum {
 
 template <class T>
 struct Adam {
-  static constexpr Text text{
-      "adam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
+  static constexpr Text text{"adam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -106,8 +105,7 @@ struct Adam {
 
 template <class T>
 struct AMSGrad {
-  static constexpr Text text{
-      "amsgrad", "m v w", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
+  static constexpr Text text{"amsgrad", "m v w", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2, eps;
   T direction(T g, T& m, T& v, T& w) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -133,8 +131,8 @@ struct Adamax {
 
 template <class T>
 struct NAdam {
-  static constexpr Text text{
-      "nadam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias2 g_weight m_weight eps"};
+  static constexpr Text text{"nadam", "m v",
+                             "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias2 g_weight m_weight eps"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias2, g_weight, m_weight, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -146,8 +144,7 @@ struct NAdam {
 
 template <class T>
 struct RAdam {
-  static constexpr Text text{
-      "radam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 rectify eps"};
+  static constexpr Text text{"radam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 rectify eps"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, rectify, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -199,8 +196,7 @@ ADAMANTINE_INLINE T arctan2(T y, T x) {
 
 template <class T>
 struct AdamAtan2 {
-  static constexpr Text text{
-      "adam_atan2", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2"};
+  static constexpr Text text{"adam_atan2", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -213,5 +209,6 @@ struct AdamAtan2 {
 
 // Every rule of the kernel; a rule that is not here runs on the generic engine.
 template <class T>
-using Rules = List<Sgd<T>, HeavyBall<T>, Nesterov<T>, Adagrad<T>, RMSprop<T>, RMSpropMomentum<T>, RMSpropCentered<T>,
-                   RMSpropCenteredMomentum<T>, Adam<T>, AMSGrad<T>, Adamax<T>, NAdam<T>, RAdam<T>, Lion<T>, AdamAtan2<T>>;
+using Rules =
+    List<Sgd<T>, HeavyBall<T>, Nesterov<T>, Adagrad<T>, RMSprop<T>, RMSpropMomentum<T>, RMSpropCentered<T>,
+         RMSpropCenteredMomentum<T>, Adam<T>, AMSGrad<T>, Adamax<T>, NAdam<T>, RAdam<T>, Lion<T>, AdamAtan2<T>>;

@@ -124,9 +124,8 @@ bool Shim::reads(nb::handle tensor) const {
     return std::vector<std::int64_t>(values, values + dimensions) ==
            nb::cast<std::vector<std::int64_t>>(nb::tuple(expected));
   };
-  return device == cpu && dtype == float32 &&
-         count == nb::cast<std::int64_t>(tensor.attr("numel")()) && dimensions == 2 &&
-         same(shape, tensor.attr("shape")) && same(strides, tensor.attr("stride")()) &&
+  return device == cpu && dtype == float32 && count == nb::cast<std::int64_t>(tensor.attr("numel")()) &&
+         dimensions == 2 && same(shape, tensor.attr("shape")) && same(strides, tensor.attr("stride")()) &&
          reinterpret_cast<std::uintptr_t>(data) == nb::cast<std::uintptr_t>(tensor.attr("data_ptr")());
 }
 

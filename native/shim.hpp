@@ -40,7 +40,7 @@ class Shim {
   bool measure(nb::handle tensor_type, nb::handle parameter_type);
   bool reads(nb::handle tensor) const;
 
-  std::int32_t (*get_layout_)(Handle, std::int32_t*) = nullptr;  // null before torch 2.8
+  std::int32_t (*get_layout_)(Handle, std::int32_t*) = nullptr;  // null in older torch
   std::int32_t strided_ = 0;
   PyObject* strided_object_ = nullptr;  // torch.strided, which lives as long as torch
   std::size_t offset_ = 0;

@@ -17,8 +17,8 @@ constexpr std::size_t kGrain = 32768;
 constexpr std::size_t kAlign = 64;
 constexpr std::size_t kBlocksPerItem = 4;
 
-// A thread is woken for at least this many elements: waking costs as much as some hundred thousand updates.
-constexpr std::size_t kElementsPerThread = 131072;
+// A thread is woken for at least this many elements: waking costs as much as some ten thousand updates.
+constexpr std::size_t kElementsPerThread = 32768;
 
 // How many parameters ahead their objects are asked for.
 constexpr std::size_t kLookahead = 4;
@@ -319,8 +319,19 @@ void Table::find_overlaps() {
   for (Entry& entry : entries_) entry.gap = 0;
 }
 
-// Whether the gradient lies where a step writes.
-bool Table::is_written(Entry& entry) const {
+// Which gradients lie where a step writes, and who writes there: their order of execution would show too.
+void Table::find_clashes() {
+  if (any_clash_) {
+    for (Entry& entry : entries_) entry.clashes = false;
+  }
+  any_clash_ = false;
+  for (Entry& entry : entries_) {
+    if (entry.active && entry.count > 0) any_clash_ |= is_written(entry);
+  }
+}
+
+// Whether the gradient lies where a step writes; if so, it and those who write there are marked.
+bool Table::is_written(Entry& entry) {
   const std::byte* start = entry.streams.g;
   const std::byte* stop = start + entry.count * size_of(entry.streams.g_type);
   const auto fits = [&](std::size_t gap) {
@@ -330,7 +341,12 @@ bool Table::is_written(Entry& entry) const {
   const auto next = std::lower_bound(writes_.begin(), writes_.end(), start,
                                      [](const Range& range, const std::byte* at) { return range.start < at; });
   entry.gap = static_cast<std::size_t>(next - writes_.begin());
-  return !fits(entry.gap);
+  if (fits(entry.gap)) return false;
+  entry.clashes = true;
+  for (const Range& range : writes_) {
+    if (range.start < stop && start < range.stop) entries_[range.entry].clashes = true;
+  }
+  return true;
 }
 
 std::uint32_t Table::row_of(const Entry& entry) {
@@ -372,13 +388,13 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
     if (!entry.active) refused.append(e);
   }
   if (moved || writes_.empty()) find_overlaps();
+  find_clashes();
   for (std::size_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
-    overlapping |= entry.grad != nullptr && entry.overlaps;
+    overlapping |= entry.grad != nullptr && (entry.overlaps || entry.clashes);
     if (!entry.active) continue;
-    if (entry.count > 0 && (entry.overlaps || is_written(entry))) {
+    if (entry.count > 0 && (entry.overlaps || entry.clashes)) {
       entry.active = false;
-      overlapping = true;
       refused.append(e);
       continue;
     }
@@ -418,7 +434,8 @@ double Table::squares(std::size_t threads) {
       std::size_t block = item * kBlocksPerItem;
       const std::size_t stop = std::min(total, block + kBlocksPerItem);
       auto span = std::upper_bound(spans.begin(), spans.end(), block,
-                                   [](std::size_t at, const Span& s) { return at < s.first; }) - 1;
+                                   [](std::size_t at, const Span& s) { return at < s.first; }) -
+                  1;
       for (; block < stop; ++block) {
         while (span + 1 != spans.end() && (span + 1)->first <= block) ++span;
         const Streams& streams = span->entry->streams;
@@ -480,7 +497,8 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
     order.form = nb::cast<std::size_t>(parts[0]);
     if (order.form >= kForms) throw std::invalid_argument("form: there are 0 (plain), 1 (coupled), 2 (cautious)");
     const std::string_view names = group.rule->scalars;
-    const std::size_t n_scalars = names.empty() ? 0 : 1 + static_cast<std::size_t>(std::count(names.begin(), names.end(), ' '));
+    const std::size_t n_scalars =
+        names.empty() ? 0 : 1 + static_cast<std::size_t>(std::count(names.begin(), names.end(), ' '));
     if (numbers.size() != 4 + n_scalars || counters.size() != group.n_counters) {
       throw std::invalid_argument(std::string("row of rule ") + group.rule->name + ": wrong number of scalars");
     }
@@ -550,10 +568,13 @@ std::vector<Reason> Table::reasons() {
     found.push_back(examine(entry, moved));
   }
   find_overlaps();
+  for (std::size_t e = 0; e < entries_.size(); ++e)
+    entries_[e].active = entries_[e].grad != nullptr && found[e] == nullptr;
+  find_clashes();
   for (std::size_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
     if (found[e] != nullptr || entry.count == 0) continue;
-    if (entry.overlaps || (entry.grad != nullptr && is_written(entry))) found[e] = kOverlap;
+    if (entry.overlaps || entry.clashes) found[e] = kOverlap;
   }
   release();
   return found;

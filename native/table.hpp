@@ -58,7 +58,8 @@ class Table {
 
     PyObject* grad = nullptr;
     bool active = false;
-    bool overlaps = false;
+    bool overlaps = false;  // memory that another parameter writes too
+    bool clashes = false;   // a gradient lies in memory that is written
     bool verified = false;  // the kernel can take θ, slots and counters as they were read last:
     std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};
     std::size_t extent = 0;  // bytes of θ, holes included; 0: not known
@@ -110,7 +111,8 @@ class Table {
   Reason examine_gradient(Entry& entry);
   void prefetch(const Entry& entry) const;
   void find_overlaps();
-  bool is_written(Entry& entry) const;
+  void find_clashes();
+  bool is_written(Entry& entry);
   std::uint32_t row_of(const Entry& entry);
   void own(PyObject* object);
 
@@ -124,7 +126,7 @@ class Table {
   std::vector<RowKey> rows_;
   std::vector<Range> writes_;
   std::vector<Measured> measured_;
-  bool incomplete_ = false;
+  bool incomplete_ = false, any_clash_ = false;
 };
 
 }  // namespace adamantine

@@ -10,6 +10,7 @@
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
 #include <unistd.h>
 #endif
 #if defined(__x86_64__)
@@ -60,8 +61,30 @@ struct Job {
   void work() {
     for (std::size_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) task(context, item);
   }
+
+  // On a thread that is not ours: it gets its own mode back.
+  void help() {
+    const FloatMode own = float_mode();
+    set_float_mode(mode);
+    work();
+    set_float_mode(own);
+  }
 };
 
+// torch's own OpenMP threads, where torch uses GNU's library: they are awake already, from the backward pass, and
+// a second pool would only stand in their way (docs/speed.md has the measurement). Null elsewhere.
+using OpenMP = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+
+OpenMP find_openmp() {
+#if defined(__linux__)
+  if (void* library = dlopen("libgomp.so.1", RTLD_NOLOAD | RTLD_LAZY)) {
+    return reinterpret_cast<OpenMP>(dlsym(library, "GOMP_parallel"));
+  }
+#endif
+  return nullptr;
+}
+
+// Our own, for everybody else.
 class Pool {
  public:
   void run(Job& job, std::size_t helpers) {
@@ -96,8 +119,7 @@ class Pool {
       Job& job = *job_;
       running_.fetch_add(1, std::memory_order_relaxed);
       lock.unlock();
-      set_float_mode(job.mode);
-      job.work();
+      job.help();
       lock.lock();
       if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_one();
     }
@@ -120,6 +142,10 @@ long process() {
 #endif
 }
 
+// In this process OpenMP may be used, or, with GNU's library, nowhere: a child that was forked after a parallel
+// region would wait for threads that only its parent has.
+const long first_process = process();
+
 // The pool is never destroyed: at exit its threads sleep, and joining them from a static's destructor may hang.
 // A forked child has none of its parent's threads, so it makes a pool of its own.
 std::mutex owner;
@@ -132,6 +158,11 @@ void parallel(std::size_t items, std::size_t threads, Task task, void* context) 
   const std::size_t helpers = (threads < items ? threads : items) - (items > 0 ? 1 : 0);
   Job job{task, context, items, float_mode()};
   if (threads <= 1 || helpers == 0) return job.work();
+  static const OpenMP openmp = find_openmp();
+  if (openmp != nullptr && process() == first_process) {
+    openmp([](void* shared) { static_cast<Job*>(shared)->help(); }, &job, static_cast<unsigned>(helpers + 1), 0);
+    return;
+  }
   std::unique_lock lock(owner, std::try_to_lock);
   if (!lock.owns_lock()) return job.work();  // another thread steps right now: do not queue behind it
   if (pool == nullptr || pool_process != process()) {

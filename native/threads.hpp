@@ -1,4 +1,4 @@
-// A small pool that sleeps between steps: nothing of it runs, or spins, while the next forward pass does.
+// Several threads for one step: torch's own where they can be had, else a small pool that sleeps between steps.
 #pragma once
 
 #include <cstddef>

@@ -298,13 +298,12 @@ class Optimizer(torch.optim.Optimizer):
     def _sum_of_squares(self, engine: NativeEngine | None, others: list[Tensor]) -> float:
         """Over all gradients in the order of the groups, whichever engine reads them: the same bits."""
         if engine is not None and not others:
-            total = engine.sum_of_squares()
-            self._measured = engine.statistics  # read on demand
+            total, self._measured = engine.sum_of_squares()
             return total
         measured = dict(zip(others, squares([p.grad for p in others if p.grad is not None]), strict=True))
         if engine is not None:
-            engine.sum_of_squares()
-            measured |= dict(engine.statistics())
+            _, statistics = engine.sum_of_squares()
+            measured |= dict(statistics())
         ordered = [(p, measured[p]) for group in self.param_groups for p in group["params"] if p in measured]
         self._measured = lambda: ordered
         total = 0.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,7 +90,7 @@ def _advance_with(rule: Rule, cautious: bool) -> Callable[..., tuple[Tensor, lis
 
 def _run(update: Update) -> None:
     keys = list(update.rule.slots.values())
-    foreach = False if _overlap(update.thetas) else update.foreach
+    foreach = False if _overlap(update) else update.foreach
     joined: dict[Any, list[Row]] = {}
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         if theta.numel() == 0:
@@ -170,12 +169,22 @@ def _joins(theta: Tensor, foreach: bool | None) -> bool:
     return theta.numel() <= (SMALL if theta.device.type == "cpu" else SMALL_ELSEWHERE)
 
 
-def _overlap(thetas: Sequence[Tensor]) -> bool:
-    """Whether two of these write the same memory: joined, one of the two updates would be lost."""
+def _overlap(update: Update) -> bool:
+    """Whether one parameter lies where another, or a gradient, does: joined, an update could be lost."""
     ranges = sorted(
-        (theta.data_ptr(), theta.data_ptr() + theta.nbytes) for theta in thetas if type(theta) in _PLAIN
+        (tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, tensors is update.thetas)
+        for tensors in (update.thetas, update.grads)
+        for tensor in tensors
+        if type(tensor) in _PLAIN and tensor.layout is torch.strided
     )
-    return any(start < stop for (_, stop), (start, _) in pairwise(ranges))
+    last_theta = last_grad = 0  # how far those before reach
+    for start, stop, is_theta in ranges:
+        if start < last_theta or (is_theta and start < last_grad):
+            return True
+        last_theta, last_grad = (
+            (max(stop, last_theta), last_grad) if is_theta else (last_theta, max(stop, last_grad))
+        )
+    return False
 
 
 def _is_plain(row: Row) -> bool:

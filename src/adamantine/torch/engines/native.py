@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -82,13 +82,11 @@ class NativeEngine:
             found = self._table.gather(groups, state)
         return found  # type: ignore[no-any-return]
 
-    def sum_of_squares(self) -> float:
-        """Σg² over the gathered gradients, as in `adamantine.torch.norm`."""
-        return float(self._table.squares(torch.get_num_threads()))
-
-    def statistics(self) -> list[tuple[Tensor, Squares]]:
-        """Of the last `sum_of_squares`, for each gradient that was gathered."""
-        return [(p, Squares(total, largest)) for p, total, largest in self._table.statistics()]
+    def sum_of_squares(self) -> tuple[float, Callable[[], list[tuple[Tensor, Squares]]]]:
+        """Σg² over the gathered gradients, as in `adamantine.torch.norm`; and, on demand, that of each."""
+        table = self._table
+        total = float(table.squares(torch.get_num_threads()))
+        return total, lambda: [(p, Squares(part, largest)) for p, part, largest in table.statistics()]
 
     def run(self, rows: list[tuple[int, list[Any], tuple[float, ...]]], grad_scale: float) -> None:
         """Step everything gathered; ``rows[i]`` as `host_row` made it of lot i."""
