@@ -291,7 +291,6 @@ def test_a_parameter_with_holes_takes_its_turn(engine, first):
     assert torch.equal(buffer, expected)
 
 
-@pytest.mark.xfail(reason="the parameter whose memory the gradient is may run first")
 @pytest.mark.parametrize("order", ["reader first", "writer first"])
 def test_a_gradient_in_another_parameters_memory(order):
     reader, writer = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(3))
