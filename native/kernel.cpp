@@ -39,7 +39,7 @@ constexpr std::size_t words(const char* text) {
 }
 
 // How far ahead of the arithmetic memory is asked for: measured, on one core and on two (docs/speed.md).
-constexpr std::size_t kAhead = 2048;
+constexpr std::size_t kAhead = 256;
 constexpr std::size_t kLine = 64;
 
 ADAMANTINE_INLINE void ask(const void* address) {
@@ -82,7 +82,6 @@ ADAMANTINE_ONCE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, 
 template <class Stored>
 ADAMANTINE_ONCE void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
   const auto* stored = reinterpret_cast<const Stored*>(memory);
-  ask(memory + kTile);
   ADAMANTINE_INDEPENDENT
   for (std::size_t i = 0; i < n; ++i) tile[i] = decode(stored[i]);
 }

@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
@@ -51,15 +52,36 @@ FloatMode float_mode() { return {}; }
 void set_float_mode(FloatMode) {}
 #endif
 
+// Every thread has a part of the items that lies together, which memory likes best, and takes from the others'
+// when its own is done.
+struct alignas(64) Part {
+  std::atomic<std::size_t> next{0};
+  std::size_t stop = 0;
+};
+
 struct Job {
   Task task;
   void* context;
-  std::size_t items;
   FloatMode mode;
-  std::atomic<std::size_t> next{0};
+  std::vector<Part> parts;
+  std::atomic<std::size_t> arrivals{0};
+
+  Job(Task the_task, void* the_context, std::size_t items, std::size_t threads)
+      : task(the_task), context(the_context), mode(float_mode()), parts(threads) {
+    for (std::size_t p = 0; p < threads; ++p) {
+      parts[p].next = items * p / threads;
+      parts[p].stop = items * (p + 1) / threads;
+    }
+  }
 
   void work() {
-    for (std::size_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) task(context, item);
+    const std::size_t own = arrivals.fetch_add(1, std::memory_order_relaxed);
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      Part& part = parts[(own + p) % parts.size()];
+      for (std::size_t item; (item = part.next.fetch_add(1, std::memory_order_relaxed)) < part.stop;) {
+        task(context, item);
+      }
+    }
   }
 
   // On a thread that is not ours: it gets its own mode back.
@@ -155,12 +177,15 @@ long pool_process = -1;
 }  // namespace
 
 void parallel(std::size_t items, std::size_t threads, Task task, void* context) {
-  const std::size_t helpers = (threads < items ? threads : items) - (items > 0 ? 1 : 0);
-  Job job{task, context, items, float_mode()};
-  if (threads <= 1 || helpers == 0) return job.work();
+  threads = std::min(threads, items);
+  if (threads <= 1) {
+    for (std::size_t item = 0; item < items; ++item) task(context, item);
+    return;
+  }
+  Job job(task, context, items, threads);
   static const OpenMP openmp = find_openmp();
   if (openmp != nullptr && process() == first_process) {
-    openmp([](void* shared) { static_cast<Job*>(shared)->help(); }, &job, static_cast<unsigned>(helpers + 1), 0);
+    openmp([](void* shared) { static_cast<Job*>(shared)->help(); }, &job, static_cast<unsigned>(threads), 0);
     return;
   }
   std::unique_lock lock(owner, std::try_to_lock);
@@ -169,7 +194,7 @@ void parallel(std::size_t items, std::size_t threads, Task task, void* context) 
     pool = new Pool;
     pool_process = process();
   }
-  pool->run(job, helpers);
+  pool->run(job, threads - 1);
 }
 
 }  // namespace adamantine

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
+import torch
+from torch import Tensor
+
 native: ModuleType | None
 try:
     import adamantine._native as native
@@ -15,6 +18,14 @@ except ImportError as error:  # not built, built for another Python, or for othe
     MISSING = f"this installation has no compiled kernel ({error}); pip install adamantine brings one"
 else:
     MISSING = ""
+
+def filled_like(p: Tensor, value: complex, dtype: torch.dtype) -> Tensor:
+    """``torch.full_like`` in fresh memory, with large pages where that helps: state is read at every step."""
+    tensor = torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format)
+    if native is not None and type(tensor) is Tensor and tensor.device.type == "cpu":
+        native.prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor.fill_(value)
+
 
 #: Rule → the names of its scalars in the order of the kernel's struct. A rule that is not here has no kernel.
 SCALARS: dict[str, list[str]] = (

@@ -161,7 +161,7 @@ def _in_memory_order(values: Tensor) -> Tensor:
     if not values.is_contiguous():
         order = sorted(range(values.dim()), key=values.stride, reverse=True)
         values = values.permute(order)
-    return values.reshape(-1)
+    return values.reshape(-1).contiguous()  # a long stride, or none, survives reshape
 
 
 def _squares_of_array(flat: Tensor) -> Squares:

@@ -23,7 +23,7 @@ from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
 from adamantine.torch.engines.native import Lot, NativeEngine, host_row
-from adamantine.torch.kernel import MISSING
+from adamantine.torch.kernel import MISSING, filled_like
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares
 from adamantine.torch.options import (
@@ -424,8 +424,7 @@ class Optimizer(torch.optim.Optimizer):
             if state.get(key) is None:
                 value = group[rule.initial[letter]] if letter in rule.initial else 0.0
                 fill = complex(value, value) if p.is_complex() else value
-                dtype = _slot_dtype(p, group["state"])
-                state[key] = torch.full_like(p, fill, dtype=dtype, memory_format=torch.preserve_format)
+                state[key] = filled_like(p, fill, _slot_dtype(p, group["state"]))
                 fresh = True
         return fresh
 
