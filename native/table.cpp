@@ -21,7 +21,7 @@ constexpr std::size_t kBlocksPerItem = 4;
 constexpr std::size_t kElementsPerThread = 32768;
 
 // How many parameters ahead their objects are asked for.
-constexpr std::size_t kLookahead = 4;
+constexpr std::size_t kLookahead = 6;
 
 constexpr Reason kLayout = "its elements have holes, or lie in another order than those of its gradient or state";
 constexpr Reason kOverlap = "it shares memory with another parameter, state or gradient";
@@ -178,6 +178,7 @@ bool Table::is_current(PyObject* groups, PyObject* state) const {
   std::size_t n = 0;
   while (PyDict_Next(state, &at, &key, &value)) {
     if (n == links_.size()) return false;
+    if (n + kLookahead < links_.size()) __builtin_prefetch(links_[n + kLookahead].value);
     const Link& link = links_[n++];
     if (key != link.key || value != link.value) return false;
     if (!PyDict_Check(value)) continue;
@@ -193,16 +194,23 @@ bool Table::is_current(PyObject* groups, PyObject* state) const {
   return n == links_.size();
 }
 
-// A thousand small tensors are five thousand objects, hardly ever in the cache when a step comes.
-void Table::prefetch(const Entry& entry) const {
-  reader_.prefetch(entry.parameter);
-  for (PyObject* slot : entry.slots) {
-    if (slot != nullptr) reader_.prefetch(slot);
-  }
-  for (PyObject* counter : entry.counters) {
-    if (counter != nullptr) reader_.prefetch(counter);
-  }
-  __builtin_prefetch(entry.counter_data[0]);
+// A thousand small tensors are five thousand objects, hardly ever in the cache when a step comes. Ahead of their
+// turn, first the Python objects are asked for, then what these point at.
+void Table::prefetch(std::size_t e) const {
+  const auto each = [&](std::size_t at, auto&& ask) {
+    if (at >= entries_.size()) return;
+    const Entry& entry = entries_[at];
+    ask(entry.parameter);
+    for (PyObject* slot : entry.slots) {
+      if (slot != nullptr) ask(slot);
+    }
+    for (PyObject* counter : entry.counters) {
+      if (counter != nullptr) ask(counter);
+    }
+  };
+  each(e + 2 * kLookahead, [](PyObject* tensor) { __builtin_prefetch(tensor); });
+  each(e + kLookahead, [&](PyObject* tensor) { reader_.prefetch(tensor); });
+  if (e + kLookahead < entries_.size()) __builtin_prefetch(entries_[e + kLookahead].counter_data[0]);
 }
 
 // Whether θ, slots and counters are what they were when they were found good.
@@ -337,10 +345,14 @@ bool Table::is_written(Entry& entry) {
   const auto fits = [&](std::size_t gap) {
     return (gap == 0 || writes_[gap - 1].stop <= start) && (gap == writes_.size() || stop <= writes_[gap].start);
   };
-  if (entry.gap <= writes_.size() && fits(entry.gap)) return false;
+  if (last_gap_ <= writes_.size() && fits(last_gap_)) return false;  // as the gradient before, or as in the last step
+  if (entry.gap <= writes_.size() && fits(entry.gap)) {
+    last_gap_ = entry.gap;
+    return false;
+  }
   const auto next = std::lower_bound(writes_.begin(), writes_.end(), start,
                                      [](const Range& range, const std::byte* at) { return range.start < at; });
-  entry.gap = static_cast<std::size_t>(next - writes_.begin());
+  last_gap_ = entry.gap = static_cast<std::size_t>(next - writes_.begin());
   if (fits(entry.gap)) return false;
   entry.clashes = true;
   for (const Range& range : writes_) {
@@ -374,16 +386,20 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
   nb::list refused;
   bool moved = false, overlapping = false;
   incomplete_ = false;
-  for (std::size_t e = 0; e < entries_.size(); ++e) {
-    Entry& entry = entries_[e];
-    if (e + kLookahead < entries_.size()) prefetch(entries_[e + kLookahead]);
-    PyObject* grad = PyObject_GetAttr(entry.parameter, grad_name);
-    if (grad == nullptr) throw nb::python_error();
-    if (grad == Py_None) {
-      Py_DECREF(grad);
-      continue;
+  for (std::size_t e = 0, fetched = 0; e < entries_.size(); ++e) {
+    for (; fetched < std::min(entries_.size(), e + kLookahead); ++fetched) {  // gradients come a few ahead
+      prefetch(fetched);
+      Entry& entry = entries_[fetched];
+      entry.grad = PyObject_GetAttr(entry.parameter, grad_name);
+      if (entry.grad == nullptr) throw nb::python_error();
+      if (entry.grad == Py_None) {
+        Py_CLEAR(entry.grad);
+      } else if (reader_.is_plain(entry.grad)) {
+        reader_.prefetch(entry.grad);
+      }
     }
-    entry.grad = grad;
+    Entry& entry = entries_[e];
+    if (entry.grad == nullptr) continue;
     entry.active = examine(entry, moved) == nullptr;
     if (!entry.active) refused.append(e);
   }

@@ -109,7 +109,7 @@ class Table {
   bool is_unmoved(const Entry& entry) const;
   Reason examine_memory(Entry& entry, bool& moved);
   Reason examine_gradient(Entry& entry);
-  void prefetch(const Entry& entry) const;
+  void prefetch(std::size_t e) const;
   void find_overlaps();
   void find_clashes();
   bool is_written(Entry& entry);
@@ -126,6 +126,7 @@ class Table {
   std::vector<RowKey> rows_;
   std::vector<Range> writes_;
   std::vector<Measured> measured_;
+  std::size_t last_gap_ = 0;
   bool incomplete_ = false, any_clash_ = false;
 };
 

@@ -48,7 +48,9 @@ class Reader {
 
   void prefetch(PyObject* tensor) const {
 #if defined(__GNUC__)
-    if (shim_) __builtin_prefetch(*static_cast<char**>(shim_->handle(tensor)) + 64);
+    if (!shim_) return;
+    const char* implementation = *static_cast<char**>(shim_->handle(tensor));
+    for (int line = 0; line < 4; ++line) __builtin_prefetch(implementation + 64 * line);
 #endif
   }
 
