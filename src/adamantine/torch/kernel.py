@@ -19,6 +19,7 @@ except ImportError as error:  # not built, built for another Python, or for othe
 else:
     MISSING = ""
 
+
 def filled_like(p: Tensor, value: complex, dtype: torch.dtype) -> Tensor:
     """``torch.full_like`` in fresh memory, with large pages where that helps: state is read at every step."""
     tensor = torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format)
