@@ -97,7 +97,7 @@ def rule_loops(functions: Functions) -> dict[tuple[str, str, str], list[str]]:
 def test_every_line_loop_is_vectorized(target, tmp_path):
     functions = compile_kernel(SOURCE, target, tmp_path / "kernel.s")
     found = rule_loops(functions)
-    structs = re.search(r"using Rules = List<(.*?)>;", (SOURCE / "rules.hpp").read_text(), re.DOTALL)
+    structs = re.search(r"using Rules =\s*List<(.*?)>;", (SOURCE / "rules.hpp").read_text(), re.DOTALL)
     assert structs
     expected = re.findall(r"(\w+)<T>", structs[1])
     assert len(expected) == len([rule for rule in RULES.values() if rule.elementwise])
@@ -129,7 +129,7 @@ def test_a_loop_that_is_not_would_be_seen(direction, words, tmp_path):
     text = (tmp_path / "rules.hpp").read_text()
     spoilt = text.replace("T direction(T g) const { return g; }", f"T direction(T g) const {{ {direction} }}")
     assert words is None or spoilt != text
-    spoilt = re.sub(r"using Rules = List<.*?>;", "using Rules = List<Sgd<T>>;", spoilt, flags=re.DOTALL)
+    spoilt = re.sub(r"using Rules =\s*List<.*?>;", "using Rules = List<Sgd<T>>;", spoilt, flags=re.DOTALL)
     (tmp_path / "rules.hpp").write_text(spoilt)
     found = rule_loops(compile_kernel(tmp_path, "x86-64-v3", tmp_path / "kernel.s"))
     text = complaint(found["Sgd", "plain", "s"], "ymm", "s")

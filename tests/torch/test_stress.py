@@ -33,7 +33,7 @@ def laid_out(x: Tensor, how: str) -> Tensor:
         return x.transpose(0, 1).contiguous().transpose(0, 1)
     if how == "holes" and x.dim() > 0:
         return torch.stack([x, x], -1)[..., 0]
-    if how == "expanded" and x.dim() > 1 and x.numel() > 0:
+    if how == "expanded" and x.dim() > 0 and x.numel() > 0:
         return x[:1].clone().expand(x.shape)
     if how == "inside":
         return torch.cat([x.new_zeros(1), x.reshape(-1), x.new_zeros(2)])[1 : x.numel() + 1].view(x.shape)
