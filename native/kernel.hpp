@@ -33,11 +33,6 @@ struct Streams {
   DType theta_type, g_type, slot_types[kMaxSlots];
 };
 
-struct Gradients {
-  const std::byte* g;
-  DType type;
-};
-
 // Sum of squares in double, and the largest magnitude (0 where every element is NaN).
 struct Squares {
   double sum;
@@ -49,7 +44,6 @@ using SumSquares = Squares (*)(const std::byte* g, std::size_t count);
 using Traffic = void (*)(const std::byte* const* reads, std::size_t n_reads, std::byte* const* writes,
                          std::size_t n_writes, std::size_t start, std::size_t stop);
 
-enum class FormIndex : std::uint8_t { plain, coupled, cautious };
 constexpr std::size_t kForms = 3;
 
 struct RuleKernels {

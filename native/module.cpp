@@ -95,7 +95,7 @@ nb::list squares(nb::list arrays, std::size_t threads, const std::string& target
   std::vector<Squares> found(parts.size());
   {
     const nb::gil_scoped_release unlocked;
-    parallel(parts.size(), elements < 2 * kBlock * 4 ? 1 : threads, [&](std::size_t i) {
+    parallel(parts.size(), elements < 4 * kBlock ? 1 : threads, [&](std::size_t i) {
       found[i] = kernels.squares[static_cast<std::size_t>(parts[i].type)](parts[i].data, parts[i].count);
     });
   }
@@ -198,6 +198,7 @@ NB_MODULE(_native, m) {
       .def("gather", &Table::gather)
       .def("squares", &Table::squares)
       .def("run", &Table::run)
+      .def("refusal", &Table::refusal)
       .def("release", &Table::release)
       .def("statistics", &Table::statistics)
       .def("gathered",

@@ -16,7 +16,7 @@ namespace nb = nanobind;
 
 class Shim {
  public:
-  // Empty if this torch has no such interface or its objects are not as expected. Never throws.
+  // Empty if this torch has no such interface or its objects are not as expected.
   static std::optional<Shim> find(nb::handle tensor_type, nb::handle parameter_type);
 
   using Handle = void*;

@@ -32,7 +32,8 @@ constexpr Reason kCounter = "its step counter is not a float32 or float64 number
 std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
 
 std::size_t threads_for(std::size_t elements, std::size_t threads) {
-  return std::max<std::size_t>(1, std::min(threads, elements / kElementsPerThread));
+  // One or all: OpenMP ends the threads that a smaller team leaves over, and torch would have to start them again.
+  return elements < 2 * kElementsPerThread ? 1 : threads;
 }
 
 double load(const std::byte* data, DType type) {
@@ -78,10 +79,7 @@ Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reade
     own(group.dict);
     own(group.params);
     for (std::size_t r = 0; r < kernels.n_rules; ++r) {
-      if (name == kernels.rules[r].name) {
-        group.rule = &kernels.rules[r];
-        group.rule_index = r;
-      }
+      if (name == kernels.rules[r].name) group.rule = &kernels.rules[r];
     }
     group.n_slots = slot_keys.size();
     group.n_counters = counter_keys.size();
@@ -275,7 +273,11 @@ Reason Table::examine_memory(Entry& entry, bool& moved) {
 Reason Table::examine_gradient(Entry& entry) {
   View g;
   Scratch scratch;
+  entry.g_extent = 0;
   if (Reason reason = reader_.read(entry.grad, g, scratch)) return reason;
+  entry.streams.g = g.data;
+  entry.streams.g_type = g.type;
+  entry.g_extent = extent_of(g);
   if (layout_of(g) != entry.layout) {  // another dtype, or strides that differ, perhaps where they do not matter
     View theta;
     Scratch other;
@@ -285,8 +287,6 @@ Reason Table::examine_gradient(Entry& entry) {
   }
   // `.imag` of a conjugate is negated; with more than one element its strides tell as well.
   if (g.count == 1 && Reader::is_negated(entry.grad)) return kLayout;
-  entry.streams.g = g.data;
-  entry.streams.g_type = g.type;
   return nullptr;
 }
 
@@ -306,7 +306,7 @@ void Table::find_overlaps() {
   for (std::uint32_t e = 0; e < entries_.size(); ++e) {
     Entry& entry = entries_[e];
     entry.overlaps = false;
-    if (entry.extent == 0) continue;
+    if (entry.grad == nullptr || entry.extent == 0) continue;  // nothing is written without a gradient
     const auto add = [&](const std::byte* data, std::size_t bytes) { writes_.push_back({data, data + bytes, e}); };
     add(entry.streams.theta, entry.extent);
     for (std::size_t k = 0; k < groups_[entry.group].n_slots; ++k) {
@@ -316,9 +316,11 @@ void Table::find_overlaps() {
     }
   }
   std::sort(writes_.begin(), writes_.end(), [](const Range& x, const Range& y) { return x.start < y.start; });
+  any_overlap_ = false;
   std::size_t widest = 0;
   for (std::size_t i = 1; i < writes_.size(); ++i) {
     if (writes_[i].start < writes_[widest].stop) {
+      any_overlap_ = true;
       entries_[writes_[i].entry].overlaps = true;
       entries_[writes_[widest].entry].overlaps = true;
     }
@@ -334,16 +336,17 @@ void Table::find_clashes() {
   }
   any_clash_ = false;
   for (Entry& entry : entries_) {
-    if (entry.active && entry.count > 0) any_clash_ |= is_written(entry);
+    if (entry.grad != nullptr && entry.g_extent > 0) any_clash_ |= is_written(entry);
   }
 }
 
 // Whether the gradient lies where a step writes; if so, it and those who write there are marked.
 bool Table::is_written(Entry& entry) {
   const std::byte* start = entry.streams.g;
-  const std::byte* stop = start + entry.count * size_of(entry.streams.g_type);
+  const std::byte* stop = start + entry.g_extent;
   const auto fits = [&](std::size_t gap) {
-    return (gap == 0 || writes_[gap - 1].stop <= start) && (gap == writes_.size() || stop <= writes_[gap].start);
+    return !any_overlap_ && (gap == 0 || writes_[gap - 1].stop <= start) &&
+           (gap == writes_.size() || stop <= writes_[gap].start);
   };
   if (last_gap_ <= writes_.size() && fits(last_gap_)) return false;  // as the gradient before, or as in the last step
   if (entry.gap <= writes_.size() && fits(entry.gap)) {
@@ -354,11 +357,10 @@ bool Table::is_written(Entry& entry) {
                                      [](const Range& range, const std::byte* at) { return range.start < at; });
   last_gap_ = entry.gap = static_cast<std::size_t>(next - writes_.begin());
   if (fits(entry.gap)) return false;
-  entry.clashes = true;
   for (const Range& range : writes_) {
-    if (range.start < stop && start < range.stop) entries_[range.entry].clashes = true;
+    if (range.start < stop && start < range.stop) entries_[range.entry].clashes = entry.clashes = true;
   }
-  return true;
+  return entry.clashes;
 }
 
 std::uint32_t Table::row_of(const Entry& entry) {
@@ -399,8 +401,12 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
       }
     }
     Entry& entry = entries_[e];
+    moved |= entry.had_grad != (entry.grad != nullptr);
+    entry.had_grad = entry.grad != nullptr;
+    entry.g_extent = 0;
     if (entry.grad == nullptr) continue;
-    entry.active = examine(entry, moved) == nullptr;
+    entry.reason = examine(entry, moved);
+    entry.active = entry.reason == nullptr;
     if (!entry.active) refused.append(e);
   }
   if (moved || writes_.empty()) find_overlaps();
@@ -411,6 +417,7 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
     if (!entry.active) continue;
     if (entry.count > 0 && (entry.overlaps || entry.clashes)) {
       entry.active = false;
+      entry.reason = kOverlap;
       refused.append(e);
       continue;
     }
@@ -567,10 +574,12 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
     for (std::size_t k = 0; k < groups_[entry.group].n_counters; ++k) {
       store(entry.counter_data[k], entry.counter_types[k], orders[entry.row].counters[k]);
     }
-    entry.fresh = false;
   }
+  for (Entry& entry : entries_) entry.fresh = false;  // those that ran elsewhere have had their first step too
   release();
 }
+
+Reason Table::refusal(std::size_t index) const { return entries_.at(index).reason; }
 
 std::vector<Reason> Table::reasons() {
   release();
@@ -581,6 +590,8 @@ std::vector<Reason> Table::reasons() {
     entry.grad = PyObject_GetAttr(entry.parameter, grad_name);
     if (entry.grad == nullptr) throw nb::python_error();
     if (entry.grad == Py_None) Py_CLEAR(entry.grad);
+    entry.had_grad = false;  // so that the next gather looks for overlaps itself
+    entry.g_extent = 0;
     found.push_back(examine(entry, moved));
   }
   find_overlaps();

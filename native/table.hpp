@@ -36,6 +36,9 @@ class Table {
 
   void release();  // the gradients, after a gather that is not followed by run
 
+  // Why the last gather refused this parameter.
+  Reason refusal(std::size_t index) const;
+
   // Per parameter in the order of the groups: null where the kernel takes it, else the reason.
   std::vector<Reason> reasons();
 
@@ -58,10 +61,13 @@ class Table {
 
     PyObject* grad = nullptr;
     bool active = false;
-    bool overlaps = false;  // memory that another parameter writes too
-    bool clashes = false;   // a gradient lies in memory that is written
-    bool verified = false;  // the kernel can take θ, slots and counters as they were read last:
+    bool had_grad = false;
+    Reason reason = nullptr;  // why the last gather refused it
+    bool overlaps = false;    // memory that another parameter writes too
+    bool clashes = false;     // a gradient lies in memory that is written
+    bool verified = false;    // the kernel can take θ, slots and counters as they were read last:
     std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};
+    std::size_t g_extent = 0;
     std::size_t extent = 0;  // bytes of θ, holes included; 0: not known
     std::uint32_t row = 0;
     std::size_t count = 0;
@@ -74,7 +80,6 @@ class Table {
     PyObject* dict;
     PyObject* params;
     const RuleKernels* rule;  // null: the kernel does not have it
-    std::size_t rule_index;
     std::size_t n_slots, n_counters;
     std::size_t size;
   };
@@ -127,7 +132,7 @@ class Table {
   std::vector<Range> writes_;
   std::vector<Measured> measured_;
   std::size_t last_gap_ = 0;
-  bool incomplete_ = false, any_clash_ = false;
+  bool incomplete_ = false, any_overlap_ = false, any_clash_ = false;
 };
 
 }  // namespace adamantine

@@ -67,6 +67,9 @@ Reader::Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_vi
     : tensor_type_(reinterpret_cast<PyTypeObject*>(tensor_type.ptr())),
       parameter_type_(reinterpret_cast<PyTypeObject*>(parameter_type.ptr())) {
   if (protocol == "attributes") return;
+  if (!protocol.empty() && protocol != "shim" && protocol != "dlpack") {
+    throw std::invalid_argument("protocol: '" + std::string(protocol) + "'; choose shim, dlpack or attributes");
+  }
   if (protocol == "shim" || protocol.empty()) shim_ = Shim::find(tensor_type, parameter_type);
   if (shim_) return;
   if (protocol == "shim") {

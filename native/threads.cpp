@@ -177,12 +177,11 @@ long pool_process = -1;
 }  // namespace
 
 void parallel(std::size_t items, std::size_t threads, Task task, void* context) {
-  threads = std::min(threads, items);
-  if (threads <= 1) {
+  if (threads <= 1 || items <= 1) {
     for (std::size_t item = 0; item < items; ++item) task(context, item);
     return;
   }
-  Job job(task, context, items, threads);
+  Job job(task, context, items, std::min(threads, items));
   static const OpenMP openmp = find_openmp();
   if (openmp != nullptr && process() == first_process) {
     openmp([](void* shared) { static_cast<Job*>(shared)->help(); }, &job, static_cast<unsigned>(threads), 0);
@@ -194,7 +193,7 @@ void parallel(std::size_t items, std::size_t threads, Task task, void* context) 
     pool = new Pool;
     pool_process = process();
   }
-  pool->run(job, threads - 1);
+  pool->run(job, job.parts.size() - 1);
 }
 
 }  // namespace adamantine

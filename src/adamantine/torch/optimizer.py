@@ -166,6 +166,8 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.engine != "auto":  # it may have been assigned
+            check_choice("engine", self.engine, EngineName)
         if self.engine == "generic" or self.defaults["differentiable"] or kernel is None:
             if self.engine == "native":
                 raise RuntimeError(f"engine='native': {MISSING}")
@@ -193,7 +195,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._laid_out != buffers.epoch():
             self._lay_out_state(rules)
         lots, indices, incomplete, overlapping = engine.gather(self.param_groups, rules, self.state)
-        refused = self._refused(indices) if indices else []
+        refused = self._refused(engine, indices) if indices else []
         grad_scale = self._grad_scale(engine, [p for plan in refused for p in plan.params])
         if grad_scale is None:
             return
@@ -206,7 +208,9 @@ class Optimizer(torch.optim.Optimizer):
                         fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
                 self._lay_out_state(rules)
             lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
-            refused = self._refused(indices)  # a new state may lie in another order than its parameter
+            refused = self._refused(
+                engine, indices
+            )  # a new state may lie in another order than its parameter
         engine.run([self._row(lot, rules[lot[0]]) for lot in lots], grad_scale)
         if refused:
             with torch.no_grad():
@@ -226,6 +230,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """torch's; gradients in flat buffers (`flatten`) become zero either way, one pass per buffer."""
+        if not set_to_none:
+            self._zeroing([p for group in self.param_groups for p in group["params"]])
         if not set_to_none or torch.compiler.is_compiling():
             super().zero_grad(set_to_none)
         elif torch._C._autograd._profiler_enabled():
@@ -240,13 +246,22 @@ class Optimizer(torch.optim.Optimizer):
         for p in self._zeroing([p for group in self.param_groups for p in group["params"]]):
             p.grad = None
 
-    def _refused(self, indices: list[int]) -> list[_Plan]:
+    def _refused(self, engine: NativeEngine, indices: list[int]) -> list[_Plan]:
         """The generic engine's part of a native step."""
-        if indices and self.engine == "native":
-            raise RuntimeError(
-                "engine='native', but the kernel cannot take every parameter:\n"
-                f"{self.explain().of_engine('generic')}\nengine='auto' runs these on the generic engine"
-            )
+        if indices:
+            names = name_parameters(self.param_groups)
+            params = [p for group in self.param_groups for p in group["params"]]
+            reasons = {names[params[index]]: engine.refusal(index) for index in indices}
+            if freed := [name for name, reason in reasons.items() if "freed" in reason]:
+                raise RuntimeError(
+                    f"the storage of {', '.join(freed)}, or of its gradient or state, has been freed"
+                )
+            if self.engine == "native":
+                listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+                raise RuntimeError(
+                    f"engine='native', but the kernel cannot take every parameter:\n{listed}\n"
+                    "engine='auto' runs these on the generic engine"
+                )
         chosen = set(indices)
         plans = []
         first = 0
@@ -282,7 +297,8 @@ class Optimizer(torch.optim.Optimizer):
         self._measured = None
         if self.max_norm is None and self.on_nonfinite == "ignore":
             return 1.0
-        check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # it may have been assigned
+        check_choice("on_nonfinite", self.on_nonfinite, OnNonfinite)  # these may have been assigned
+        check({"max_norm": self.max_norm})
         norm = self.last_norm = math.sqrt(self._sum_of_squares(engine, others))
         if not math.isfinite(norm) and self.on_nonfinite != "ignore":
             if self.on_nonfinite == "raise":

@@ -1,1 +1,4 @@
-"""What executes a step. `contract.Update` is what an engine is given; `generic` runs anywhere torch does."""
+"""What executes a step: `native`, a table over the compiled kernel; `generic`, which runs anywhere torch does.
+
+`explain` tells which parameter goes where; `contract.Update` is what the generic engine is given.
+"""

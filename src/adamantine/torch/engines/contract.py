@@ -1,10 +1,10 @@
-"""The seam between an optimizer and what executes it."""
+"""The seam between an optimizer and the generic engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ class Update:
     """Parameters that take one step with the same numbers: the tensors, and one row of host scalars.
 
     ``states[i]`` is the state dictionary of ``thetas[i]``, complete: every slot of the rule is there, in
-    whatever precision it is stored. An engine writes θ and the slots; all else is the optimizer's.
+    whatever precision it is stored. The engine writes θ and the slots; all else is the optimizer's.
     """
 
     rule: Rule
@@ -30,9 +30,3 @@ class Update:
     grad_scale: float
     differentiable: bool
     foreach: bool | None
-
-
-class Engine(Protocol):
-    """Executes all updates of one ``step()``: one call, so that an engine can fuse across groups."""
-
-    def run(self, updates: Sequence[Update]) -> None: ...

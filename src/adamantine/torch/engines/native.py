@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +24,9 @@ from adamantine.torch.norm import Squares
 _PLAIN, _COUPLED, _CAUTIOUS = range(3)
 
 Group = dict[str, Any]
+
+#: All there are, since a child that is forked in the middle of another thread's step must not wait for it.
+_ENGINES: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
 
 
 #: Tensors that share every host number: the index of their group, whether this is their first step (for rules
@@ -46,6 +50,7 @@ class NativeEngine:
         self._table: Any = None
         self._rules: list[Rule] = []
         self.protocol: str = self._reader.protocol
+        _ENGINES.add(self)
 
     def __enter__(self) -> NativeEngine:
         self._lock.acquire()
@@ -95,6 +100,10 @@ class NativeEngine:
         table.run(rows, grad_scale, torch.get_num_threads())
         increment_version(moved)  # a graph that still needs the old θ is to say so
 
+    def refusal(self, index: int) -> str:
+        """Why the last `gather` refused this parameter."""
+        return str(self._table.refusal(index))
+
     def reasons(self) -> list[str | None]:
         """Per parameter: None where the kernel takes it, else why not."""
         return list(self._table.reasons())
@@ -119,3 +128,12 @@ def host_row(
 
 def _counters(rule: Rule) -> list[str]:
     return [*(["step"] if rule.counts_steps else []), *rule.carried]
+
+
+def _unlock() -> None:
+    for engine in _ENGINES:
+        engine._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
