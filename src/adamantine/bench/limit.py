@@ -5,12 +5,11 @@ The one seam to the native function that moves them.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch import Tensor
+
+from adamantine.torch import kernel
 
 #: ``(addresses read, addresses read and written, bytes of each array, threads)``
 Traffic = Callable[[list[int], list[int], int, int], None]
@@ -18,11 +17,7 @@ Traffic = Callable[[list[int], list[int], int, int], None]
 
 def native_traffic() -> Traffic | None:
     """The native function, or None where there is no native module with one."""
-    found: Any = None
-    with contextlib.suppress(ImportError):
-        found = getattr(importlib.import_module("adamantine._native"), "traffic", None)
-    traffic: Traffic | None = found
-    return traffic
+    return None if kernel.native is None else kernel.native.traffic
 
 
 def traffic(theta: Tensor, grads: Tensor, slots: Sequence[Tensor], threads: int) -> None:

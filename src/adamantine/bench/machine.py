@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from adamantine.bench.memory import available
 from adamantine.bench.peers import Peer
 from adamantine.report.machine import processor
+from adamantine.torch import kernel
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _TIMES = Path("/proc/stat")
@@ -67,12 +67,7 @@ def versions(peers: Sequence[Peer]) -> dict[str, str]:
 
 def native() -> str:
     """The instruction set that the native engine was dispatched to, or that there is none."""
-    try:
-        module: Any = importlib.import_module("adamantine._native")
-    except ImportError:
-        return "none"
-    target = getattr(module, "target", "unknown")
-    return str(target() if callable(target) else target)
+    return "none" if kernel.native is None else str(kernel.native.target)
 
 
 def _caches() -> dict[str, str]:

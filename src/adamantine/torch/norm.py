@@ -59,10 +59,15 @@ def global_norm(grads: Iterable[Tensor]) -> float:
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])])
     5.0
     """
-    total = 0.0
-    for each in squares(list(grads)):  # a loop, since sum() compensates from Python 3.12 on
-        total += each.sum
-    return math.sqrt(total)
+    return math.sqrt(total(squares(list(grads))))
+
+
+def total(parts: Iterable[Squares]) -> float:
+    """Σx² of several tensors, added in their order."""
+    found = 0.0
+    for each in parts:  # a loop, since sum() compensates from Python 3.12 on
+        found += each.sum
+    return found
 
 
 def clip_factor(norm: float, max_norm: float | None) -> float:

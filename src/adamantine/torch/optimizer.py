@@ -25,7 +25,7 @@ from adamantine.torch.engines.generic import GENERIC
 from adamantine.torch.engines.native import Lot, NativeEngine, host_row
 from adamantine.torch.kernel import MISSING, filled_like
 from adamantine.torch.kernel import native as kernel
-from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares
+from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
 from adamantine.torch.options import (
     EngineName,
     OnNonfinite,
@@ -182,8 +182,7 @@ class Optimizer(torch.optim.Optimizer):
     _step_observed = torch.optim.Optimizer.profile_hook_step(_step)
 
     def _step_generic(self) -> None:
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
-        grad_scale = self._grad_scale(None, params)
+        grad_scale = self._grad_scale(None, [p for p in self._parameters() if p.grad is not None])
         if grad_scale is None:
             return
         plans = [self._plan(group, group["params"]) for group in self.param_groups]
@@ -195,7 +194,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._laid_out != buffers.epoch():
             self._lay_out_state(rules)
         lots, indices, incomplete, overlapping = engine.gather(self.param_groups, rules, self.state)
-        refused = self._refused(engine, indices) if indices else []
+        refused = self._refused(engine, indices)
         grad_scale = self._grad_scale(engine, [p for plan in refused for p in plan.params])
         if grad_scale is None:
             return
@@ -208,9 +207,7 @@ class Optimizer(torch.optim.Optimizer):
                         fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
                 self._lay_out_state(rules)
             lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
-            refused = self._refused(
-                engine, indices
-            )  # a new state may lie in another order than its parameter
+            refused = self._refused(engine, indices)  # a new state may lie in another order than its θ
         engine.run([self._row(lot, rules[lot[0]]) for lot in lots], grad_scale)
         if refused:
             with torch.no_grad():
@@ -231,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """torch's; gradients in flat buffers (`flatten`) become zero either way, one pass per buffer."""
         if not set_to_none:
-            self._zeroing([p for group in self.param_groups for p in group["params"]])
+            self._zeroing(self._parameters())
         if not set_to_none or torch.compiler.is_compiling():
             super().zero_grad(set_to_none)
         elif torch._C._autograd._profiler_enabled():
@@ -243,25 +240,29 @@ class Optimizer(torch.optim.Optimizer):
             self._drop_gradients()
 
     def _drop_gradients(self) -> None:
-        for p in self._zeroing([p for group in self.param_groups for p in group["params"]]):
+        for p in self._zeroing(self._parameters()):
             p.grad = None
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _refused(self, engine: NativeEngine, indices: list[int]) -> list[_Plan]:
         """The generic engine's part of a native step."""
-        if indices:
-            names = name_parameters(self.param_groups)
-            params = [p for group in self.param_groups for p in group["params"]]
-            reasons = {names[params[index]]: engine.refusal(index) for index in indices}
-            if freed := [name for name, reason in reasons.items() if "freed" in reason]:
-                raise RuntimeError(
-                    f"the storage of {', '.join(freed)}, or of its gradient or state, has been freed"
-                )
-            if self.engine == "native":
-                listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
-                raise RuntimeError(
-                    f"engine='native', but the kernel cannot take every parameter:\n{listed}\n"
-                    "engine='auto' runs these on the generic engine"
-                )
+        if not indices:
+            return []
+        names = name_parameters(self.param_groups)
+        all_params = self._parameters()
+        reasons = {names[all_params[index]]: engine.refusal(index) for index in indices}
+        if freed := [name for name, reason in reasons.items() if "freed" in reason]:
+            raise RuntimeError(
+                f"the storage of {', '.join(freed)}, or of its gradient or state, has been freed"
+            )
+        if self.engine == "native":
+            listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+            raise RuntimeError(
+                f"engine='native', but the kernel cannot take every parameter:\n{listed}\n"
+                "engine='auto' runs these on the generic engine"
+            )
         chosen = set(indices)
         plans = []
         first = 0
@@ -314,18 +315,15 @@ class Optimizer(torch.optim.Optimizer):
     def _sum_of_squares(self, engine: NativeEngine | None, others: list[Tensor]) -> float:
         """Over all gradients in the order of the groups, whichever engine reads them: the same bits."""
         if engine is not None and not others:
-            total, self._measured = engine.sum_of_squares()
-            return total
+            found, self._measured = engine.sum_of_squares()
+            return found
         measured = dict(zip(others, squares([p.grad for p in others if p.grad is not None]), strict=True))
         if engine is not None:
             _, statistics = engine.sum_of_squares()
             measured |= dict(statistics())
-        ordered = [(p, measured[p]) for group in self.param_groups for p in group["params"] if p in measured]
+        ordered = [(p, measured[p]) for p in self._parameters() if p in measured]
         self._measured = lambda: ordered
-        total = 0.0
-        for _, each in ordered:
-            total += each.sum
-        return total
+        return total(each for _, each in ordered)
 
     def _nonfinite_names(self) -> Iterator[str]:
         for p, name in name_parameters(self.param_groups).items():
@@ -501,7 +499,7 @@ class Optimizer(torch.optim.Optimizer):
             "capturable": "step() reads its scalars on the host and cannot be captured in a CUDA graph; "
             "outside of one it gives the same numbers",
         }
-        on_host = all(p.device.type == "cpu" for group in self.param_groups for p in group["params"])
+        on_host = all(p.device.type == "cpu" for p in self._parameters())
         if on_host and self.engine != "generic" and kernel is not None:
             del reasons["fused"]
         for flag, reason in reasons.items():
