@@ -1,0 +1,178 @@
+"""``adamantine compare``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from adamantine.cli.app import app
+from adamantine.cli.errors import errors_in_one_line
+from adamantine.cli.options import folder, per_method, seeds_of
+
+WHAT, GRID, TRAINING, RUN = "What is compared", "Grid", "Training", "Run"
+
+EXAMPLES = """
+[bold]Examples[/bold]
+
+  adamantine compare
+  [dim]SGD + momentum, Adam + L2 and AdamW on handwritten digits[/dim]
+
+  adamantine compare --task text --method AdamW --method 'AdamW(decay="cautious")'
+  [dim]two decay modes on text[/dim]
+
+  adamantine compare --lr AdamW=1e-4:1e-2:5 --weight-decay 'AdamW=0,0.01:1:5' --seeds 10
+  [dim]a grid of your own for one method, more seeds[/dim]
+
+  adamantine compare --method AdamW --method 'torch.optim:AdamW'
+  [dim]ours against another implementation[/dim]
+
+  adamantine compare --task mypackage.tasks:MyTask
+  [dim]your own network and data (see [bold]adamantine tasks[/bold])[/dim]
+"""
+
+
+@app.command(epilog=EXAMPLES)
+def compare(
+    task: Annotated[
+        str,
+        typer.Option(
+            help="One of [bold]adamantine tasks[/bold], or your own as module:object.", rich_help_panel=WHAT
+        ),
+    ] = "digits",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An optimizer, repeated: AdamW, 'AdamW(decay=\"cautious\")',"
+            " 'torch.optim:RMSprop(alpha=0.9)'. Default: SGD(momentum=0.9), Adam (with L2), AdamW.",
+            metavar="SPEC",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the files of mnist, fashion-mnist or cifar10.", rich_help_panel=WHAT),
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="UTF-8 file for the task text.", metavar="FILE", rich_help_panel=WHAT)
+    ] = None,
+    lr: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Learning rates, for all methods or one, repeated: numbers and low:high:count (logarithmic),"
+            " separated by commas.",
+            metavar="[METHOD=]GRID",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight-decay",
+            "--wd",
+            help="Weight decays likewise; 0 as the first means no decay. Default: each method's usual range.",
+            metavar="[METHOD=]GRID",
+            rich_help_panel=GRID,
+        ),
+    ] = None,
+    grow: Annotated[
+        int,
+        typer.Option(
+            help="How often a grid may grow by one value on a side where the optimum touches the rim.",
+            rich_help_panel=GRID,
+        ),
+    ] = 2,
+    seeds: Annotated[
+        str, typer.Option(help="How many (0, 1, 2, …), or which: 3,7,11.", rich_help_panel=GRID)
+    ] = "3",
+    confirm: Annotated[
+        int,
+        typer.Option(
+            help="How many fresh seeds, which had no part in the search, judge each method's best setting."
+            " 0: the seeds of the grid do.",
+            rich_help_panel=GRID,
+        ),
+    ] = 7,
+    schedule: Annotated[
+        str,
+        typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING),
+    ] = "cosine",
+    epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)
+    ] = None,
+    train_size: Annotated[
+        int | None, typer.Option(help="Training examples. Default: the task's.", rich_help_panel=TRAINING)
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Run folder. Default: runs/TASK-CODE; the code tells every different run apart.",
+            metavar="DIR",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Start over in that folder instead of resuming.", rich_help_panel=RUN),
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Worker processes. Default: all cores. Results do not depend on it.", rich_help_panel=RUN
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
+    ] = False,
+) -> None:
+    """Which optimizer is best at [bold]its own best[/bold] learning rate and weight decay, and by how much?
+
+    Trains the same network over an lr × weight-decay grid with several seeds on real data. Prints a table
+    and writes a run folder with results.csv, manifest.json, figures and report.html. Killed at any
+    moment, the same command goes on where it was.
+    """
+    from adamantine.report import render
+    from adamantine.report.numbers import printable
+    from adamantine.study import compare as study
+    from adamantine.study.console import Display, show
+    from adamantine.study.methods import DEFAULTS
+    from adamantine.study.task import Settings
+    from adamantine.study.workers import cores
+
+    console = Console()
+    with errors_in_one_line():
+        run = study.prepare(
+            task,
+            tuple(method or DEFAULTS),
+            lrs=per_method(lr, "--lr"),
+            weight_decays=per_method(weight_decay, "--weight-decay"),
+            seeds=seeds_of(seeds),
+            schedule=schedule,
+            grow=grow,
+            confirm=confirm,
+            settings=Settings(
+                epochs,
+                batch_size,
+                train_size,
+                str(data_dir) if data_dir else None,
+                str(text) if text else None,
+            ),
+            out=folder(out),
+            command=shlex.join(["adamantine", *sys.argv[1:]]),
+        )
+        console.print(f"[bold]{escape(printable(run.task.title))}[/bold] → {escape(str(run.out))}")
+        shown = Display(run.plan, run.task.score_name, run.task.score_unit, console)
+        with nullcontext(study.Silent()) if quiet else shown as watcher:
+            outcome = study.compare(run, jobs=cores() if jobs is None else jobs, fresh=fresh, watcher=watcher)
+        render(outcome.comparison, run.out)
+        show(outcome.comparison, console)
+        console.print(f"\nReport: {escape(str(run.out / 'report.html'))}")
+        if outcome.failed:
+            raise typer.Exit(1)

@@ -1,0 +1,39 @@
+"""Options that several commands read alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adamantine.study.errors import StudyError
+
+
+def folder(text: str | None) -> Path | None:
+    if text == "":  # which Path takes for the current folder
+        raise StudyError("--out '': give a folder, or '.' for the current one")
+    return None if text is None else Path(text)
+
+
+def per_method(given: list[str] | None, option: str) -> dict[str, str]:
+    """``["AdamW=1e-3:1e-1:5", "1e-4,1e-3"]`` to ``{"AdamW": "1e-3:1e-1:5", "": "1e-4,1e-3"}``."""
+    axes: dict[str, str] = {}
+    for text in given or []:
+        method, _, axis = text.rpartition("=")
+        if method in axes:
+            raise StudyError(f"{option} {text!r}: given twice for {method or 'all methods'}")
+        axes[method] = axis
+    return axes
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """``"3"`` to ``(0, 1, 2)``; ``"3,"`` to ``(3,)``; ``"3,7"`` to ``(3, 7)``."""
+    from adamantine.study.compare import MANY
+
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise StudyError(f"--seeds {text!r}: expected a count such as 3, or a list such as 3,7,11") from None
+    if "," in text:
+        return tuple(numbers)
+    if not numbers or numbers[0] < 1:
+        raise StudyError(f"--seeds {text!r}: at least one seed is needed")
+    return tuple(range(min(numbers[0], MANY + 1)))  # one too many is refused like a million too many
