@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "dispatch.hpp"
+#include "pieces.hpp"
 #include "table.hpp"
 #include "threads.hpp"
 
@@ -48,28 +49,76 @@ nb::list rules() {
   return all;
 }
 
-// One kernel on bare memory: arrays are (address, dtype name), θ and the slots are written.
-void step(const std::string& target, const std::string& rule_name, std::size_t form, std::vector<double> numbers,
-          nb::list arrays, std::size_t start, std::size_t stop) {
-  const Kernels& kernels = named(target);
+const RuleKernels* rule_of(const Kernels& kernels, const std::string& name) {
   const auto* end = kernels.rules + kernels.n_rules;
-  const auto* rule = std::find_if(kernels.rules, end, [&](const auto& r) { return rule_name == r.name; });
-  if (rule == end || form >= kForms || numbers.size() < 4 || numbers.size() > 4 + kMaxScalars || arrays.size() < 2 ||
-      arrays.size() > 2 + kMaxSlots) {
-    throw std::invalid_argument("step: no such rule or form, or a wrong number of scalars or arrays");
-  }
-  Row row{numbers[0], numbers[1], numbers[2], numbers[3], {}};
-  std::copy(numbers.begin() + 4, numbers.end(), row.scalars);
+  const auto* rule = std::find_if(kernels.rules, end, [&](const auto& r) { return name == r.name; });
+  if (rule == end) throw std::invalid_argument("no kernel for rule '" + name + "'");
+  return rule;
+}
+
+// θ, g and the slots as (address, dtype name).
+Streams streams_of(nb::handle arrays) {
+  const nb::list pairs(arrays);
+  if (pairs.size() < 2 || pairs.size() > 2 + kMaxSlots) throw std::invalid_argument("a wrong number of arrays");
   Streams streams{};
-  for (std::size_t i = 0; i < arrays.size(); ++i) {
-    const auto pair = nb::cast<nb::tuple>(arrays[i]);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const auto pair = nb::cast<nb::tuple>(pairs[i]);
     auto* data = pointer<std::byte*>(pair[0]);
     const DType type = dtype_of(nb::cast<std::string>(pair[1]));
     if (i == 0) streams.theta = data, streams.theta_type = type;
     if (i == 1) streams.g = data, streams.g_type = type;
     if (i >= 2) streams.slots[i - 2] = data, streams.slot_types[i - 2] = type;
   }
+  return streams;
+}
+
+// One kernel on bare memory: arrays are (address, dtype name), θ and the slots are written.
+void step(const std::string& target, const std::string& rule_name, std::size_t form, std::vector<double> numbers,
+          nb::list arrays, std::size_t start, std::size_t stop) {
+  const Kernels& kernels = named(target);
+  const RuleKernels* rule = rule_of(kernels, rule_name);
+  if (form >= kForms || numbers.size() < 4 || numbers.size() > 4 + kMaxScalars) {
+    throw std::invalid_argument("step: no such form, or a wrong number of scalars");
+  }
+  Row row{numbers[0], numbers[1], numbers[2], numbers[3], {}};
+  std::copy(numbers.begin() + 4, numbers.end(), row.scalars);
+  const Streams streams = streams_of(arrays);
   rule->steps[streams.theta_type == DType::float64][form](row, streams, start, stop);
+}
+
+// One step of tensors that hold `members` members one after the other. tensors: (first row, elements per member,
+// [(address, dtype name), …]); member n moves by row `first + n` of `numbers`, [rows, width] doubles, in the form
+// that `forms` has for the row; a form that is none leaves the member alone.
+void step_members(const std::string& rule_name, nb::bytes forms, std::uintptr_t numbers, std::size_t width,
+                  nb::list tensors, std::size_t members, std::size_t threads) {
+  const RuleKernels* rule = rule_of(*chosen(), rule_name);
+  const std::size_t rows = forms.size();
+  if (width < 4 || width > 4 + kMaxScalars) throw std::invalid_argument("step_members: a wrong number of scalars");
+  std::vector<Order> orders(rows);
+  const auto* number = reinterpret_cast<const double*>(numbers);
+  for (std::size_t r = 0; r < rows; ++r, number += width) {
+    orders[r] = {rule, static_cast<unsigned char>(forms.c_str()[r]), {number[0], number[1], number[2], number[3], {}}};
+    std::copy(number + 4, number + width, orders[r].row.scalars);
+  }
+  Pieces pieces;
+  for (nb::handle described : tensors) {
+    const auto parts = nb::cast<nb::tuple>(described);
+    const auto first = nb::cast<std::size_t>(parts[0]), count = nb::cast<std::size_t>(parts[1]);
+    const Streams all = streams_of(parts[2]);
+    if (first + members > rows) throw std::invalid_argument("step_members: more members than rows");
+    for (std::size_t n = 0; n < members; ++n) {
+      if (orders[first + n].form >= kForms) continue;
+      Streams streams = all;
+      streams.theta += n * count * size_of(all.theta_type);
+      streams.g += n * count * size_of(all.g_type);
+      for (std::size_t k = 0; k < kMaxSlots; ++k) {
+        if (all.slots[k] != nullptr) streams.slots[k] += n * count * size_of(all.slot_types[k]);
+      }
+      pieces.add(streams, count, static_cast<std::uint32_t>(first + n));
+    }
+  }
+  const nb::gil_scoped_release unlocked;
+  pieces.run(orders, threads);
 }
 
 // Σx² and the largest |x| of each array, in double; arrays are (address, dtype name, count).
@@ -175,6 +224,8 @@ NB_MODULE(_native, m) {
 
   m.def("step", &step, nb::arg("target"), nb::arg("rule"), nb::arg("form"), nb::arg("numbers"), nb::arg("arrays"),
         nb::arg("start"), nb::arg("stop"));
+  m.def("step_members", &step_members, nb::arg("rule"), nb::arg("forms"), nb::arg("numbers"), nb::arg("width"),
+        nb::arg("tensors"), nb::arg("members"), nb::arg("threads"));
   m.def("squares", &squares, nb::arg("arrays"), nb::arg("threads"), nb::arg("target") = "");
   m.def("traffic", &traffic, nb::arg("reads"), nb::arg("writes"), nb::arg("bytes"), nb::arg("threads"));
 

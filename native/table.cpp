@@ -1,24 +1,20 @@
 #include "table.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
+#include "pieces.hpp"
 #include "threads.hpp"
 
 namespace adamantine {
 namespace {
 
-// Elements per item of work: enough to be worth fetching, few enough to balance two threads.
-constexpr std::size_t kGrain = 32768;
-constexpr std::size_t kAlign = 64;
 constexpr std::size_t kBlocksPerItem = 4;
-
-// A thread is woken for at least this many elements: waking costs as much as some ten thousand updates.
-constexpr std::size_t kElementsPerThread = 32768;
 
 // How many parameters ahead their objects are asked for.
 constexpr std::size_t kLookahead = 6;
@@ -28,13 +24,6 @@ constexpr Reason kOverlap = "it shares memory with another parameter, state or g
 constexpr Reason kMixed = "float64 is mixed with another dtype";
 constexpr Reason kRule = "its rule has no native kernel";
 constexpr Reason kCounter = "its step counter is not a float32 or float64 number in host memory";
-
-std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
-
-std::size_t threads_for(std::size_t elements, std::size_t threads) {
-  // One or all: OpenMP ends the threads that a smaller team leaves over, and torch would have to start them again.
-  return elements < 2 * kElementsPerThread ? 1 : threads;
-}
 
 double load(const std::byte* data, DType type) {
   return type == DType::float64 ? *reinterpret_cast<const double*>(data) : *reinterpret_cast<const float*>(data);
@@ -46,19 +35,6 @@ void store(std::byte* data, DType type, double value) {
   } else {
     *reinterpret_cast<float*>(data) = static_cast<float>(value);
   }
-}
-
-// Follows from `piece` without a gap in every stream.
-bool continues(const Streams& piece, std::size_t count, const Streams& next) {
-  if (piece.theta_type != next.theta_type || piece.g_type != next.g_type) return false;
-  if (piece.theta + count * size_of(piece.theta_type) != next.theta) return false;
-  if (piece.g + count * size_of(piece.g_type) != next.g) return false;
-  for (std::size_t k = 0; k < kMaxSlots; ++k) {
-    if (piece.slots[k] == nullptr && next.slots[k] == nullptr) continue;
-    if (piece.slot_types[k] != next.slot_types[k]) return false;
-    if (piece.slots[k] + count * size_of(piece.slot_types[k]) != next.slots[k]) return false;
-  }
-  return true;
 }
 
 }  // namespace
@@ -505,18 +481,15 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
     throw std::invalid_argument("rows: gather asked for " + std::to_string(rows_.size()) + ", got " +
                                 std::to_string(rows.size()));
   }
-  struct Order {
-    Row row{};
-    std::size_t form;
-    double counters[2];
-  };
   std::vector<Order> orders(rows.size());
+  std::vector<std::array<double, 2>> counters_after(rows.size());
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const auto parts = nb::cast<nb::tuple>(rows[r]);
     const nb::list numbers(parts[1]);
     const nb::tuple counters(parts[2]);
     const Group& group = groups_[rows_[r].group];
     Order& order = orders[r];
+    order.rule = group.rule;
     order.form = nb::cast<std::size_t>(parts[0]);
     if (order.form >= kForms) throw std::invalid_argument("form: there are 0 (plain), 1 (coupled), 2 (cautious)");
     const std::string_view names = group.rule->scalars;
@@ -534,45 +507,21 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
     order.row.shrink = number(2);
     order.row.eta = number(3);
     for (std::size_t i = 0; i < n_scalars; ++i) order.row.scalars[i] = number(4 + i);
-    for (std::size_t k = 0; k < group.n_counters; ++k) order.counters[k] = nb::cast<double>(counters[k]);
+    for (std::size_t k = 0; k < group.n_counters; ++k) counters_after[r][k] = nb::cast<double>(counters[k]);
   }
 
-  std::vector<Piece> pieces;
-  std::vector<std::size_t> first;
-  std::size_t total = 0;
-  for (Entry& entry : entries_) {
-    if (!entry.active) continue;
-    if (entry.count == 0) continue;
-    if (!pieces.empty() && pieces.back().row == entry.row &&
-        continues(pieces.back().streams, pieces.back().count, entry.streams)) {
-      total = first.back() + round_up(pieces.back().count += entry.count, kAlign);
-      continue;
-    }
-    first.push_back(total);
-    pieces.push_back({entry.streams, entry.count, entry.row, entry.streams.theta_type == DType::float64});
-    total += round_up(entry.count, kAlign);
+  Pieces pieces;
+  for (const Entry& entry : entries_) {
+    if (entry.active) pieces.add(entry.streams, entry.count, entry.row);
   }
-  const auto execute = [&](std::size_t item) {
-    const std::size_t begin = item * kGrain;
-    const std::size_t end = std::min(total, begin + kGrain);
-    auto piece = static_cast<std::size_t>(std::upper_bound(first.begin(), first.end(), begin) - first.begin()) - 1;
-    for (; piece < pieces.size() && first[piece] < end; ++piece) {
-      const Piece& p = pieces[piece];
-      const std::size_t start = begin > first[piece] ? begin - first[piece] : 0;
-      const std::size_t stop = std::min(p.count, end - first[piece]);
-      if (start >= stop) continue;
-      const Group& group = groups_[rows_[p.row].group];
-      group.rule->steps[p.wide ? 1 : 0][orders[p.row].form](orders[p.row].row, p.streams, start, stop);
-    }
-  };
   {
     const nb::gil_scoped_release unlocked;
-    parallel((total + kGrain - 1) / kGrain, threads_for(total, threads), execute);
+    pieces.run(orders, threads);
   }
   for (Entry& entry : entries_) {  // last, since nothing can fail from here on
     if (!entry.active) continue;
     for (std::size_t k = 0; k < groups_[entry.group].n_counters; ++k) {
-      store(entry.counter_data[k], entry.counter_types[k], orders[entry.row].counters[k]);
+      store(entry.counter_data[k], entry.counter_types[k], counters_after[entry.row][k]);
     }
   }
   for (Entry& entry : entries_) entry.fresh = false;  // those that ran elsewhere have had their first step too

@@ -102,12 +102,6 @@ class Table {
     bool fresh;
     double counters[2];
   };
-  struct Piece {  // neighbours in memory that share a row are one
-    Streams streams;
-    std::size_t count;
-    std::uint32_t row;
-    bool wide;
-  };
 
   bool is_current(PyObject* groups, PyObject* state) const;
   Reason examine(Entry& entry, bool& moved);

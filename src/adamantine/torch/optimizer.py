@@ -22,7 +22,7 @@ from adamantine.torch import buffers, checkpoint
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
-from adamantine.torch.engines.native import Lot, NativeEngine, host_row
+from adamantine.torch.engines.native import Lot, NativeEngine, engine_of, host_row
 from adamantine.torch.kernel import MISSING, filled_like
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
@@ -282,9 +282,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def native_engine(self) -> NativeEngine:
         """This optimizer's, made on demand; it takes no part in pickles and copies."""
-        if self._native is None:
-            self._native = NativeEngine()
-        return self._native
+        return self._native or engine_of(self)
 
     def explain(self) -> Explanation:
         """Which parameter runs on which engine, and why; ``print`` it. Before or after any step."""

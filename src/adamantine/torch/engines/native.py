@@ -27,6 +27,16 @@ Group = dict[str, Any]
 
 #: All there are, since a child that is forked in the middle of another thread's step must not wait for it.
 _ENGINES: weakref.WeakSet[NativeEngine] = weakref.WeakSet()
+_making = threading.Lock()
+
+
+def engine_of(owner: Any) -> NativeEngine:
+    """The engine in ``owner._native``, made on demand, and once: two threads may take the first step together."""
+    with _making:
+        if owner._native is None:
+            owner._native = NativeEngine()
+        engine: NativeEngine = owner._native
+        return engine
 
 
 #: Tensors that share every host number: the index of their group, whether this is their first step (for rules
@@ -131,6 +141,8 @@ def _counters(rule: Rule) -> list[str]:
 
 
 def _unlock() -> None:
+    global _making
+    _making = threading.Lock()
     for engine in _ENGINES:
         engine._lock = threading.RLock()
 
