@@ -72,17 +72,25 @@ def coefficients(mode: str, *, lr: Any, weight_decay: Any, peak_lr: Any = None) 
     0.995
     """
     check_mode(mode)
-    if mode == "none":
-        return Coefficients(0.0, 1.0)
-    if mode == "l2":
-        return Coefficients(weight_decay, 1.0)
+    relative = 0.0  # at lr = 0 nothing moves
     if mode in NEED_PEAK:
         if peak_lr is None or lr > peak_lr * (1 + ROUNDING):
             raise ValueError(
                 f"decay={mode!r} needs the highest lr of the schedule, got peak_lr={peak_lr} at lr={lr}; "
                 "state it in the group as peak_lr, or set peak_lr=None there to have it tracked"
             )
-        relative = lr / max(peak_lr, lr) if lr > 0 else 0.0  # at lr = 0 nothing moves
+        if lr > 0:
+            relative = lr / max(peak_lr, lr)
+    return of_relative(mode, lr, weight_decay, relative)
+
+
+def of_relative(mode: str, lr: Any, weight_decay: Any, relative: Any) -> Coefficients:
+    """`coefficients` where η_t/η_max is known and all has been checked; numbers, or arrays of one shape."""
+    if mode == "none":
+        return Coefficients(0.0, 1.0)
+    if mode == "l2":
+        return Coefficients(weight_decay, 1.0)
+    if mode in NEED_PEAK:
         strength = relative if mode == "independent" else lr * relative
         return Coefficients(0.0, 1.0 - strength * weight_decay)
     return Coefficients(0.0, 1.0 - lr * weight_decay, cautious=mode == "cautious")

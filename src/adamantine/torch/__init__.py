@@ -25,6 +25,7 @@ from adamantine.torch.optimizers import (
     RMSprop,
 )
 from adamantine.torch.schedulers import Scheduler, WarmRestarts, record_peak_lr
+from adamantine.torch.stacked import Stacked
 
 __all__ = [
     "OPTIMIZERS",
@@ -43,6 +44,7 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Scheduler",
+    "Stacked",
     "WarmRestarts",
     "clip_grad_norm_",
     "flatten",

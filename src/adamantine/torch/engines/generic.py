@@ -131,6 +131,17 @@ def _run_joined(rows: Sequence[Row], update: Update) -> None:
         torch._foreach_copy_(column, [part.view(x.shape) for part, x in zip(parts, column, strict=True)])
 
 
+def run_members(update: Update) -> None:
+    """θ, gradients and slots with a leading member axis; couple, shrink and η broadcast along it:
+    numbers, or tensors ``[members, 1, …]``."""
+    advance = _advance_with(update.rule, update.decay.cautious)
+    for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
+        stored = [state[key] for key in update.rule.slots.values()]
+        new_theta, new_slots = advance(_decode(theta), _decode(g), map(_decode, stored), update)
+        for tensor, new in zip((theta, *stored), (new_theta, *new_slots), strict=True):
+            tensor.copy_(new)
+
+
 def _run_sparse(theta: Tensor, g: Tensor, slots: list[Tensor], update: Update) -> None:
     """Only the rows that have a gradient take the rule, which leaves all else alone at g = 0; all shrink."""
     g = g.coalesce()

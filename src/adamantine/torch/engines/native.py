@@ -21,7 +21,7 @@ from adamantine.rules.decay import Coefficients
 from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
 
-_PLAIN, _COUPLED, _CAUTIOUS = range(3)
+PLAIN, COUPLED, CAUTIOUS = range(3)  # the forms of a step (native/apply.hpp)
 
 Group = dict[str, Any]
 
@@ -31,7 +31,7 @@ _making = threading.Lock()
 
 
 def engine_of(owner: Any) -> NativeEngine:
-    """The engine in ``owner._native``, made on demand, and once: two threads may take the first step together."""
+    """The engine in ``owner._native``, made on demand, and once though two threads take the first step."""
     with _making:
         if owner._native is None:
             owner._native = NativeEngine()
@@ -132,7 +132,7 @@ def host_row(
         scalars = rule.scalars(t, **hyper)
         renewed = (float(t),) if rule.counts_steps else ()
     couple, shrink, cautious = decay
-    form = _CAUTIOUS if cautious else _COUPLED if couple != 0.0 else _PLAIN
+    form = CAUTIOUS if cautious else COUPLED if couple != 0.0 else PLAIN
     return form, [sign, couple, shrink, eta, *[scalars[name] for name in SCALARS[rule.name]]], renewed
 
 
