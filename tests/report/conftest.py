@@ -11,11 +11,15 @@ import pytest
 
 from adamantine.report import Comparison, Curves, Difference, Estimate, MethodGrid
 from adamantine.report.page import page
+from adamantine.report.words import Words
 
 # 97.5 % quantiles of Student's t by degrees of freedom, from any table.
 _T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
-BASIN_RULE = "A setting is in the basin when its mean validation score is at most 20 % above the best one's."
+BASIN_RULE = Words(
+    "A setting is in the basin when its mean validation score is at most 20 % above the best one's.",
+    "验证得分的均值最多比最佳设置高 20 % 的设置属于盆地。",
+)
 MANIFEST = {
     "command": "adamantine compare --task digits --seeds 3 --out runs/digits",
     "configuration": {"task": "digits", "epochs": 30, "batch_size": 64, "schedule": "cosine"},
@@ -143,11 +147,20 @@ def compare(*methods: MethodGrid, unit: str = "%", **changes: object) -> Compari
         score_unit=unit,
         methods=methods,
         differences=tuple(differences),
-        answer="AdamW makes the fewest test errors at its own best setting: 2.1 %, 0.4 percentage points "
-        "below Adam + L2, where the seeds of one method differ by 0.1.",
+        answer=Words(
+            "AdamW makes the fewest test errors at its own best setting: 2.1 %, 0.4 percentage points "
+            "below Adam + L2, where the seeds of one method differ by 0.1.",
+            "AdamW 在自己的最佳设置下测试错误最少：2.1 %，比 Adam + L2 低 0.4 个百分点，种子之间相差 0.1。",
+        ),
         advice=(
-            "Use AdamW with learning rate 3e-3 and weight decay 0.1; anything in its basin is as good.",
-            "SGD + momentum is best on the edge of its grid (lr high): grow the grid before trusting it.",
+            Words(
+                "Use AdamW with learning rate 3e-3 and weight decay 0.1; anything in its basin is as good.",
+                "AdamW 请用学习率 3e-3、权重衰减 0.1；盆地里的任何设置都同样好。",
+            ),
+            Words(
+                "SGD + momentum is best on the edge of its grid (lr high): grow the grid before trusting it.",
+                "SGD + momentum 的最佳设置在网格边缘（学习率最高处）：请先扩大网格，再相信它。",
+            ),
         ),
         basin_rule=BASIN_RULE,
         manifest=MANIFEST,
@@ -204,7 +217,11 @@ def one_seed() -> Comparison:
     """One seed: no spread, no interval, nothing decided."""
     made = compare(grid("Adam + L2", decay="l2", seeds=1), grid("AdamW", seeds=1, rng_seed=4))
     return replace(
-        made, answer="One seed cannot decide: AdamW and Adam + L2 differ by 0.1 percentage points."
+        made,
+        answer=Words(
+            "One seed cannot decide: AdamW and Adam + L2 differ by 0.1 percentage points.",
+            "一个种子无法判定：AdamW 与 Adam + L2 相差 0.1 个百分点。",
+        ),
     )
 
 

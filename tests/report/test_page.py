@@ -18,6 +18,7 @@ import pytest
 
 from adamantine.report import Comparison, Curves, Difference, Estimate, MethodGrid, render
 from adamantine.report.page import page
+from adamantine.report.words import Words
 
 _VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -65,11 +66,13 @@ def test_page_is_whole(comparison: Comparison, html: str) -> None:
     referenced = set(re.findall(r"url\(#([^)]+)\)", html)) | set(re.findall(r'href="#([^"]+)"', html))
     referenced |= {a["aria-labelledby"] for _, a in parsed.elements if "aria-labelledby" in a}
     assert referenced <= set(ids)
-    assert comparison.answer in parsed.text
+    assert comparison.answer.en in parsed.text
     for method in comparison.methods:
         assert method.name in parsed.text
-    for line in (*comparison.advice, comparison.basin_rule, *(d.verdict for d in comparison.differences)):
-        assert line in parsed.text
+    for line in (*comparison.advice, comparison.basin_rule):
+        assert line.en in parsed.text
+    for difference in comparison.differences:
+        assert difference.verdict in parsed.text
 
 
 def test_page_fetches_nothing(html: str) -> None:
@@ -115,9 +118,9 @@ def test_hostile_text_stays_text(
         task=HOSTILE,
         task_title=HOSTILE,
         score_name=HOSTILE,
-        answer=HOSTILE,
-        advice=(HOSTILE,),
-        basin_rule=HOSTILE,
+        answer=Words(HOSTILE, HOSTILE),
+        advice=(Words(HOSTILE, HOSTILE),),
+        basin_rule=Words(HOSTILE, HOSTILE),
         manifest={"command": HOSTILE, "versions": {HOSTILE: HOSTILE}, HOSTILE: [HOSTILE]},
     )
     parsed = Parsed(page(hostile))
@@ -172,7 +175,7 @@ def test_what_is_missing_is_said(
         differences=(),
         advice=(),
         manifest={},
-        basin_rule="",
+        basin_rule=Words("", ""),
         task_title="",
     )
     text = Parsed(page(bare)).text
@@ -185,17 +188,17 @@ def test_what_is_missing_is_said(
 
 
 def test_a_comparison_without_methods_still_has_its_answer(make: Callable[..., Comparison]) -> None:
-    parsed = Parsed(page(make(answer="Nothing was compared.", advice=())))
+    parsed = Parsed(page(make(answer=Words("Nothing was compared.", "什么都没有比较。"), advice=())))
     assert "Nothing was compared." in parsed.text
     assert not parsed.named("svg")
-    assert "No answer yet." in Parsed(page(make(answer=""))).text
+    assert "No answer yet." in Parsed(page(make(answer=Words("", "")))).text
 
 
 def test_options_in_advice_stay_whole_and_advice_stays_text(
     make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
 ) -> None:
     hostile = "grow: --lr 'A(x=\"<b>\")=1e-4,1e-3', or --weight-decay <i> & a--b"
-    html = page(make(make_grid(), advice=(hostile,)))
+    html = page(make(make_grid(), advice=(Words(hostile, hostile),)))
     (line,) = re.findall(r"<li>(grow:.*?)</li>", html, re.DOTALL)
     assert re.findall(r'<code class="nowrap">(.*?)</code>', line) == [
         "--lr &#39;A(x=&#34;&lt;b&gt;&#34;)=1e-4,<wbr>1e-3&#39;",

@@ -61,29 +61,29 @@ def test_a_decided_comparison_says_who_and_by_how_much() -> None:
     (pair,) = comparison.differences
     assert (pair.a, pair.b, pair.verdict) == ("AdamW", "Adam + L2", "AdamW is better")
     assert pair.estimate.mean == pytest.approx(-0.0051)
-    assert comparison.answer.startswith("AdamW is best: ")
-    assert "0.51 percentage points below Adam + L2, beyond the spread of 3 seeds" in comparison.answer
+    assert comparison.answer.en.startswith("AdamW is best: ")
+    assert "0.51 percentage points below Adam + L2, beyond the spread of 3 seeds" in comparison.answer.en
     for method in comparison.methods:
         assert method.best == (1, 1)
         assert method.edges == ()
         assert method.basin.sum() == 1
-    assert any("AdamW: use lr=0.1, weight_decay=0.1" in line for line in comparison.advice)
+    assert any("AdamW: use lr=0.1, weight_decay=0.1" in line.en for line in comparison.advice)
 
 
 def test_what_is_not_decided_is_not_claimed() -> None:
     comparison = analysed(
         lambda cell: bowl(cell) + (0.003 * (cell.seed - 0.9) if cell.method == "Adam" else 0.0)
     )
-    assert comparison.answer.startswith("Not decided: ")
-    assert "within the spread of 3 seeds" in comparison.answer
-    assert "best" not in comparison.answer
-    assert any("would be decided four times in five with about" in line for line in comparison.advice)
+    assert comparison.answer.en.startswith("Not decided: ")
+    assert "within the spread of 3 seeds" in comparison.answer.en
+    assert "best" not in comparison.answer.en
+    assert any("would be decided four times in five with about" in line.en for line in comparison.advice)
 
 
 def test_what_shows_no_difference_is_called_level() -> None:
     comparison = analysed(bowl)
     assert comparison.differences[0].estimate.mean == 0.0
-    assert "level with AdamW" in comparison.answer
+    assert "level with AdamW" in comparison.answer.en
 
 
 def test_fresh_seeds_judge_and_choose_nothing() -> None:
@@ -114,14 +114,15 @@ def test_a_fresh_seed_that_diverges_is_said_and_left_out_of_both() -> None:
     assert comparison.differences[0].estimate.n == 3
     assert analysed(ahead, confirm=4).differences[0].verdict == "AdamW is better"
     assert comparison.differences[0].verdict == "not decided"  # the survivors alone would look too good
-    assert any("AdamW: 1 of 4 fresh runs at its best setting diverged" in line for line in comparison.advice)
+    said = "AdamW: 1 of 4 fresh runs at its best setting diverged"
+    assert any(said in line.en for line in comparison.advice)
 
 
 def test_where_all_fresh_seeds_diverge_the_grid_does_not_stand_in() -> None:
     comparison = analysed(lambda cell: math.nan if cell.seed > 2 else ahead(cell), confirm=2)
     assert [m.at_best for m in comparison.methods] == [None, None]
     assert comparison.differences == ()
-    assert any("2 of 2 fresh runs at its best setting diverged" in line for line in comparison.advice)
+    assert any("2 of 2 fresh runs at its best setting diverged" in line.en for line in comparison.advice)
 
 
 def test_nobody_is_worse_while_its_best_is_on_the_edge() -> None:
@@ -132,19 +133,19 @@ def test_nobody_is_worse_while_its_best_is_on_the_edge() -> None:
     assert comparison.methods[0].edges == ("lr high",)
     assert comparison.differences[0].estimate.high < 0
     assert comparison.differences[0].verdict == "not decided"
-    assert any("Adam + L2: not called worse" in line for line in comparison.advice)
+    assert any("Adam + L2: not called worse" in line.en for line in comparison.advice)
 
 
 def test_one_seed_decides_nothing() -> None:
     comparison = analysed(ahead, seeds=1)
     assert comparison.differences[0].verdict == "not decided"
-    assert "one seed" in comparison.basin_rule
+    assert "one seed" in comparison.basin_rule.en
 
 
 def test_an_edge_is_flagged_with_a_grid_that_can_be_pasted() -> None:
     comparison = analysed(lambda cell: 1 / cell.lr + 0.01 * cell.seed)
     assert comparison.methods[1].edges == ("lr high",)
-    (line,) = [line for line in comparison.advice if line.startswith("AdamW: its best lr")]
+    (line,) = [line.en for line in comparison.advice if line.en.startswith("AdamW: its best lr")]
     assert "highest tried; grow the grid: --lr 'AdamW=0.01,0.1,1,10,100'" in line
     assert parse_axis(line.split("AdamW=")[1].split("'")[0], "--lr")[-1] == 100.0
 
@@ -152,7 +153,7 @@ def test_an_edge_is_flagged_with_a_grid_that_can_be_pasted() -> None:
 def test_no_decay_as_the_best_is_a_finding() -> None:
     comparison = analysed(lambda cell: bowl(cell) + cell.weight_decay)
     assert comparison.methods[0].edges == ()
-    assert any("no weight decay did best here" in line for line in comparison.advice)
+    assert any("no weight decay did best here" in line.en for line in comparison.advice)
 
 
 def test_failures_are_told_apart_from_divergence() -> None:
@@ -165,7 +166,7 @@ def test_failures_are_told_apart_from_divergence() -> None:
     adam, adamw = comparison.methods
     assert (adam.best, adam.diverged.sum()) == (None, 0)
     assert adamw.diverged.sum() == 9
-    assert any("RuntimeError: broken" in line for line in comparison.advice)
+    assert any("RuntimeError: broken" in line.en for line in comparison.advice)
     assert comparison.differences == ()
 
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from adamantine.report import Comparison
+from adamantine.report.words import Words
 from adamantine.study import console as shown
 from adamantine.study.compare import Run, compare
 from adamantine.study.console import Display, show
@@ -44,9 +45,9 @@ def test_no_text_of_a_task_or_a_method_steers_the_terminal(comparison: Compariso
             comparison,
             task_title=evil,
             score_name=evil,
-            answer=evil,
-            advice=(evil,),
-            basin_rule=evil,
+            answer=Words(evil, evil),
+            advice=(Words(evil, evil),),
+            basin_rule=Words(evil, evil),
             methods=(method, *comparison.methods[1:]),
             differences=(replace(difference, a=evil, verdict=evil),),
         ),
@@ -110,5 +111,5 @@ def test_a_terminal_gets_bars(tiny: Callable[..., Run]) -> None:
 
 def test_a_grid_to_paste_keeps_its_end(comparison: Comparison) -> None:
     grid = ",".join(f"{value:.4g}" for value in range(1000, 1060))
-    printed = _printed(replace(comparison, advice=(f"--lr '{grid}'",)))
+    printed = _printed(replace(comparison, advice=(Words(f"--lr '{grid}'", ""),)))
     assert grid in "".join(printed.split())

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adamantine.report.words import Words
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -104,8 +106,9 @@ class Comparison:
     score_unit: str  # "%" (scores are then fractions, to be shown x 100), "nats/character", ""
     methods: tuple[MethodGrid, ...]
     differences: tuple[Difference, ...]
-    answer: str  # one sentence: who is best, by how much, against what spread
-    advice: tuple[str, ...]  # which setting to use, which grid to grow, what stays open
-    basin_rule: str  # in words: when a cell counts as inside the basin
+    answer: Words  # one sentence: who is best, by how much, against what spread
+    advice: tuple[Words, ...]  # which setting to use, which grid to grow, what stays open
+    basin_rule: Words  # when a cell counts as inside the basin
     # command, configuration, versions, seeds, machine
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    steps_per_epoch: int | None = None  # None where the run did not record it

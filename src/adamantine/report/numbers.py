@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adamantine.report.model import Comparison, Estimate
+from adamantine.report.words import Language, Words
 
 _MINUS = "\N{MINUS SIGN}"
 _NARROW = "\N{NARROW NO-BREAK SPACE}"
+_POINTS = Words("percentage points", "个百分点")
+_TO = Words("to", "至")
 
 
 def setting(value: float) -> str:
@@ -61,6 +64,7 @@ class Scores:
     name: str
     unit: str
     decimals: int
+    language: Language = "en"
 
     @classmethod
     def of(cls, comparison: Comparison) -> Scores:
@@ -140,7 +144,7 @@ class Scores:
         ('0.43 percentage points', '0.50\u202fnats')
         """
         number = self.number(distance)
-        return f"{number} percentage points" if self.unit == "%" else self._with_unit(number)
+        return f"{number} {_POINTS.of(self.language)}" if self.unit == "%" else self._with_unit(number)
 
     def cell(self, score: float) -> str:
         """A score in a heatmap's cell: three significant digits, no unit.
@@ -158,7 +162,7 @@ class Scores:
     def _interval(self, low: float, high: float) -> str:
         if not math.isfinite(low + high):
             return ""
-        return f"{self._limit(low)} to {self._limit(high)}"
+        return f"{self._limit(low)} {_TO.of(self.language)} {self._limit(high)}"
 
     def _limit(self, score: float) -> str:
         """Never rounded to 0, so that it shows on which side of 0 it lies."""

@@ -75,7 +75,7 @@ def page(comparison: Comparison) -> str:
     return environment.get_template("report.html").render(
         comparison=comparison,
         scores=scores,
-        advice=[with_options(line) for line in comparison.advice],
+        advice=[with_options(line.en) for line in comparison.advice],
         width_rule=RULE,
         facts=_facts(comparison),
         methods=[methods[i] for i in order],

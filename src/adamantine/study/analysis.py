@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from adamantine.report.model import Comparison, Curves, Difference, Floats, MethodGrid
-from adamantine.report.numbers import Scores, counted, setting
-from adamantine.study import statistics
+from adamantine.report.words import Words
+from adamantine.study import sentences, statistics
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import read_manifest, read_results
 from adamantine.study.plan import (
@@ -27,9 +27,7 @@ from adamantine.study.plan import (
     validation_scores,
     wanted,
 )
-from adamantine.study.ranges import extended
 
-RIVALS = 2  # that the answer names
 CURVES = ("train_loss", "validation", "norm")
 
 
@@ -54,6 +52,7 @@ def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
         for m in methods
     ]
     task = manifest["task"]
+    unsaid = Words("", "")
     comparison = Comparison(
         task=plan.task,
         task_title=task["title"],
@@ -61,18 +60,26 @@ def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
         score_unit=task["score_unit"],
         methods=tuple(methods),
         differences=_differences(methods),
-        answer="",
+        answer=unsaid,
         advice=(),
-        basin_rule="",
+        basin_rule=unsaid,
         manifest=manifest,
+        steps_per_epoch=_steps_per_epoch(manifest),
     )
-    shown = Scores.of(comparison)
+    open_cells = sum(len(wanted(method, plan, results)) for method in plan.methods)
+    failed = [result for result in results.values() if result.status == "failed"]
     return dataclasses.replace(
         comparison,
-        answer=_answer(comparison, shown),
-        advice=tuple(_advice(comparison, shown, plan, results)),
-        basin_rule=_basin_rule(shown, tolerance, len(plan.seeds)),
+        answer=sentences.answer(comparison),
+        advice=sentences.advice(comparison, open_cells, failed),
+        basin_rule=sentences.basin_rule(comparison, tolerance, len(plan.seeds)),
     )
+
+
+def _steps_per_epoch(manifest: Mapping[str, Any]) -> int | None:
+    """Whole batches only, as they are trained; ``None`` where the manifest does not say."""
+    examples, batch_size = manifest.get("data", {}).get("train"), manifest["task"].get("batch_size")
+    return max(int(examples) // int(batch_size), 1) if examples and batch_size else None
 
 
 def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
@@ -122,7 +129,7 @@ def _curves(method: Method, best: tuple[int, int], seeds: tuple[int, ...], resul
 
 def _differences(methods: list[MethodGrid]) -> tuple[Difference, ...]:
     """Every pair, the one with the lower mean test score first."""
-    ranked = sorted((m for m in methods if m.at_best), key=_mean_test)
+    ranked = sorted((m for m in methods if m.at_best), key=sentences.mean_test)
     pairs = itertools.combinations(ranked, 2)
     return statistics.together([_difference(a, b) for a, b in pairs])
 
@@ -137,142 +144,3 @@ def _difference(a: MethodGrid, b: MethodGrid) -> Difference:
     if a.unjudged or b.unjudged or worse.edges:
         return dataclasses.replace(found, verdict=statistics.UNDECIDED)
     return found
-
-
-def _mean_test(method: MethodGrid) -> float:
-    return method.at_best.mean if method.at_best else math.inf
-
-
-def _answer(comparison: Comparison, shown: Scores) -> str:
-    """Who is best and by how much, or that nobody is; the intervals stand in the table of differences."""
-    ranked = sorted((m for m in comparison.methods if m.at_best), key=_mean_test)
-    if not ranked:
-        return "No method has a setting that every seed finished."
-    first = ranked[0]
-    assert first.at_best is not None
-    seeds = counted(len(first.judged), "seed")
-    score = f"{shown.mean(first.at_best)} test {comparison.score_name}"
-    behind = [d for d in comparison.differences if d.a == first.name]
-    if not behind:
-        return f"{first.name} reaches {score} at its own best setting ({seeds})."
-    undecided = [d for d in behind if d.verdict == statistics.UNDECIDED]
-    decided = [d for d in behind if d.verdict != statistics.UNDECIDED]
-    if not undecided:
-        return f"{first.name} is best: {score}, {_gaps(decided, shown)}, beyond the spread of {seeds}."
-    if not decided:
-        within = all(d.estimate.low <= 0 <= d.estimate.high for d in undecided)
-        doubt = f"is within the spread of {seeds}" if within else f"decides nothing yet ({seeds}; see advice)"
-        gaps = _gaps(undecided, shown)
-        return f"Not decided: {first.name} comes out lowest with {score}, {gaps}, but that {doubt}."
-    return (
-        f"{first.name} comes out lowest with {score}: decidedly, {_gaps(decided, shown)}; not decided, "
-        f"{_gaps(undecided, shown)} ({seeds})."
-    )
-
-
-def _gaps(differences: list[Difference], shown: Scores) -> str:
-    """By how much the first is below the others, the nearest ones by name."""
-    level = shown.number(0.0)
-    parts = [
-        f"level with {d.b}"
-        if shown.number(abs(d.estimate.mean)) == level
-        else f"{shown.gap(d.estimate)} below {d.b}"
-        for d in differences[:RIVALS]
-    ]
-    if rest := len(differences) - RIVALS:
-        parts += [f"more below {counted(rest, 'other')}"] if rest > 0 else []
-    return " and ".join(parts)
-
-
-def _basin_rule(shown: Scores, tolerance: float, seeds: int) -> str:
-    if seeds < 2:
-        return (
-            "A setting is in the basin when its validation score equals the best's: one seed has no spread."
-        )
-    noise = shown.apart(tolerance)
-    return (
-        "A setting is in the basin when it is joined to the method's best by neighbours in the grid and its "
-        f"validation score is on average at most {noise} above the best's: the standard deviation over seeds "
-        "that pairing by seed leaves among each method's best settings, pooled."
-    )
-
-
-def _advice(comparison: Comparison, shown: Scores, plan: Plan, results: Results) -> list[str]:
-    lines = []
-    open_cells = sum(len(wanted(method, plan, results)) for method in plan.methods)
-    if open_cells:
-        lines.append(f"Not finished: {counted(open_cells, 'run')} still to do; the same command goes on.")
-    for method in comparison.methods:
-        lines += _method_advice(method, shown)
-    lines += _pair_advice(comparison)
-    for method in comparison.methods:
-        unfinished = int(np.isnan(method.fresh).sum())
-        if unfinished and not open_cells:
-            lines.append(
-                f"{method.name}: {unfinished} of {counted(len(method.fresh), 'fresh run')} at its best "
-                "setting diverged or failed; its score is over the others."
-            )
-    failed = [result for result in results.values() if result.status == "failed"]
-    for message in sorted({f"{result.cell.method}: {result.message}" for result in failed}):
-        lines.append(f"Some runs failed and were left out: {message}")
-    return lines
-
-
-def _method_advice(method: MethodGrid, shown: Scores) -> list[str]:
-    if method.best is None:
-        runs = int(method.diverged.sum())
-        if runs == 0:
-            return []
-        return [f"{method.name}: every setting diverged for some seed ({counted(runs, 'run')}); lower --lr."]
-    i, j = method.best
-    lines = [
-        f"{method.name}: use lr={setting(method.lrs[i])}, weight_decay={setting(method.weight_decays[j])}; "
-        f"with it, {int(method.basin.sum())} of {method.basin.size} settings are as good on validation."
-    ]
-    options = {"lr": ("--lr", method.lrs), "weight_decay": ("--weight-decay", method.weight_decays)}
-    for edge in method.edges:
-        axis, side = edge.split()
-        option, values = options[axis]
-        rim = values[0] if side == "low" else values[-1]
-        inward = 1 if side == "low" else -1
-        next_to = (i + inward, j) if axis == "lr" else (i, j + inward)
-        flat = " (the next value inside is as good, so little may be gained)" if method.basin[next_to] else ""
-        lines.append(
-            f"{method.name}: its best {axis}, {setting(rim)}, is the {side}est tried{flat}; "
-            f"grow the grid: {option} '{method.spec}={_wider(values, side)}', or a larger --grow."
-        )
-    if method.weight_decays[j] == 0 and len(method.weight_decays) > 1:
-        alike = " (some weight decay did as well)" if method.basin[:, 1:].any() else ""
-        lines.append(f"{method.name}: no weight decay did best here{alike}.")
-    return lines
-
-
-def _pair_advice(comparison: Comparison) -> list[str]:
-    if not comparison.differences:
-        return []
-    lines = []
-    edged = [m.name for m in comparison.methods if m.edges]
-    if edged:
-        lines.append(
-            f"{', '.join(edged)}: not called worse than any other while its best is on its grid's edge."
-        )
-    first = comparison.differences[0]  # of the two with the lowest scores
-    needed = statistics.seeds_to_decide(first.estimate)
-    if first.verdict == statistics.UNDECIDED and needed and needed > first.estimate.n:
-        option = "--confirm" if any(m.fresh_seeds for m in comparison.methods) else "--seeds"
-        lines.append(
-            f"A true difference as large as that seen between {first.a} and {first.b} would be decided four "
-            f"times in five with about {needed} seeds ({option} {needed}). Choose the number once: to add "
-            "seeds until something is decided finds differences that are not there."
-        )
-    if len(comparison.differences) > 1:
-        lines.append(
-            "Verdicts hold for all pairs together (Holm), each 95 % interval for its own pair. Both speak of "
-            "other seeds on these data, not of other data."
-        )
-    return lines
-
-
-def _wider(values: tuple[float, ...], side: str) -> str:
-    """The axis with two more values on one side, as ``--lr`` and ``--weight-decay`` take it."""
-    return ",".join(f"{value:g}" for value in extended(extended(values, side), side))

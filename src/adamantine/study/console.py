@@ -23,6 +23,7 @@ from adamantine.report.basin import widths
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, setting
 from adamantine.report.terminal import new_table, plain
+from adamantine.report.words import Language
 from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, grown, validation_scores
 from adamantine.study.statistics import choose
@@ -117,23 +118,23 @@ class Display:
         return plain(f"best validation {self.score} {shown:.3g} {self.unit} at {where}")
 
 
-def show(comparison: Comparison, console: Console) -> None:
+def show(comparison: Comparison, console: Console, language: Language = "en") -> None:
     """Prints the tables of methods and differences, the answer and the advice; fits 80 columns,
-    and wraps in fewer."""
+    and wraps in fewer. Sentences are in ``language``, the tables' headings in English."""
     shown = Scores.of(comparison)
     console.print(f"\n[bold]{plain(comparison.task_title)}[/bold]")
     console.print(_scores_table(comparison, shown))
     console.print(_search_table(comparison))
     if comparison.differences:
         console.print(_differences_table(comparison, shown))
-    console.print(f"[bold]{plain(comparison.answer)}[/bold]\n", highlight=False)
+    console.print(f"[bold]{plain(comparison.answer.of(language))}[/bold]\n", highlight=False)
     advice = Table.grid(padding=(0, 1))
     advice.add_column()
     advice.add_column(overflow="fold")  # a grid to paste is one long word, and must not lose its end
     for line in comparison.advice:
-        advice.add_row("•", plain(line))
+        advice.add_row("•", plain(line.of(language)))
     console.print(advice, highlight=False)
-    console.print(f"\n[dim]{plain(comparison.basin_rule)}[/dim]", highlight=False)
+    console.print(f"\n[dim]{plain(comparison.basin_rule.of(language))}[/dim]", highlight=False)
 
 
 def _scores_table(comparison: Comparison, shown: Scores) -> Table:
