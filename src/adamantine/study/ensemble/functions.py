@@ -1,0 +1,246 @@
+"""The heavy functions of a network, computed for all members of an ensemble in one call each.
+
+``torch.func.vmap`` turns any model into a batched one, but leaves much of the speed on the table where it
+falls back on generic rules. Inside :class:`ByHand` the functions of :data:`RULES` are computed by rules of
+our own, all others by vmap's. A rule has the signature of the function it stands for; every tensor has the
+members as its first axis, ``[members, ...]``, and a rule may only use ordinary differentiable operations
+that keep the members apart: a NaN of one must not reach another, not even times zero.
+
+A rule that meets arguments it was not made for raises :class:`Declined`; then vmap's own rule is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class Declined(Exception):
+    """The call is not one for a rule of ours."""
+
+
+class NotBatchable(Exception):
+    """The members cannot be computed as one batch; train each alone. The message says why."""
+
+
+class ByHand(TorchFunctionMode):
+    """Inside ``vmap`` over the members, answers calls of the functions in :data:`RULES` by their rules."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        rule = RULES.get(func)
+        if rule is not None:
+            try:
+                return _Ruled.apply(rule, tuple(kwargs), *args, *kwargs.values())  # type: ignore[no-untyped-call]
+            except Declined:
+                pass
+        return func(*args, **kwargs)
+
+
+class _Ruled(torch.autograd.Function):
+    """The public way to get at the tensors below ``vmap``: what its ``vmap`` does is differentiated as usual."""
+
+    @staticmethod
+    def forward(*_: Any) -> Any:  # only reached when no argument has a member axis
+        raise Declined
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(
+        info: Any, dims: tuple[Any, ...], rule: Callable[..., Tensor], names: tuple[str, ...], *values: Any
+    ) -> tuple[Tensor, int]:
+        values = tuple(
+            _members_first(value, dim, info.batch_size) if isinstance(value, Tensor) else value
+            for value, dim in zip(values, dims[2:], strict=True)
+        )
+        positional = len(values) - len(names)
+        named = dict(zip(names, values[positional:], strict=True))
+        return rule(*values[:positional], **named), 0
+
+
+def _members_first(tensor: Tensor, dim: int | None, members: int) -> Tensor:
+    return tensor.expand(members, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x`` [members, ..., inputs], ``weight`` [members, outputs, inputs]: one batched matrix product."""
+    if weight.dim() != 3:
+        raise Declined
+    rows = x.reshape(len(x), -1, x.shape[-1])
+    product = (
+        torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+    )
+    return product.view(*x.shape[:-1], weight.shape[1])
+
+
+def _convolution(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def rule(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        """``x`` [members, batch, channels, ...]: a grouped convolution, the members being groups."""
+        if x.dim() != weight.dim():  # a single image
+            raise Declined
+        members = len(x)
+        y = function(
+            _into_channels(x),
+            weight.flatten(0, 1),
+            None if bias is None else bias.reshape(-1),
+            stride,
+            padding,
+            dilation,
+            groups * members,
+        )
+        return _from_channels(y, members)
+
+    return rule
+
+
+def _into_channels(x: Tensor) -> Tensor:
+    """[members, batch, channels, ...] to [batch, members * channels, ...]; no copy after another of these."""
+    return x.movedim(0, 1).flatten(1, 2)
+
+
+def _from_channels(x: Tensor, members: int) -> Tensor:
+    return x.unflatten(1, (members, -1)).movedim(1, 0)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """``x`` [members, batch, channels, ...]: channels do not mix, so the members are more channels.
+
+    The running statistics must be views of the ensemble's buffers: they are updated in place.
+    """
+    y = F.batch_norm(
+        _into_channels(x),
+        None if running_mean is None else running_mean.view(-1),
+        None if running_var is None else running_var.view(-1),
+        None if weight is None else weight.reshape(-1),
+        None if bias is None else bias.reshape(-1),
+        training,
+        momentum,
+        eps,
+    )
+    return _from_channels(y, len(x))
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalizes all members at once; each then has its own scale and shift."""
+    y = F.layer_norm(x, normalized_shape, None, None, eps)
+    between = (1,) * (x.dim() - 1 - len(normalized_shape))
+    if weight is not None:
+        weight = weight.view(len(x), *between, *normalized_shape)
+        y = y * weight if bias is None else torch.addcmul(bias.view_as(weight), y, weight)
+    return y
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """``query`` [members, batch, ..., places, width]: more sequences for the fused kernel."""
+    if attn_mask is not None or query.dim() < 4:
+        raise Declined
+    _no_dropout(dropout_p)
+    folded = (tensor.flatten(0, 1) for tensor in (query, key, value))
+    y = F.scaled_dot_product_attention(*folded, is_causal=is_causal, **options)
+    return y.unflatten(0, query.shape[:2])
+
+
+def embedding(
+    indices: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """One table of all members' rows, ``weight`` [members, rows, width], and shifted indices."""
+    if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
+        raise Declined
+    members, rows, width = weight.shape
+    if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < rows):
+        raise IndexError(f"index out of range: the embedding has {rows} rows")  # not another member's row
+    shift = torch.arange(0, members * rows, rows, device=indices.device, dtype=indices.dtype)
+    shift = shift.view(members, *(1,) * (indices.dim() - 1))
+    return F.embedding(indices + shift, weight.reshape(-1, width))
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``logits`` [members, batch, classes], ``target`` [members, batch] of classes; only the mean."""
+    usual = weight is None and size_average is None and reduce is None and not label_smoothing
+    if not usual or reduction != "mean" or logits.dim() != 3 or target.dim() != 2:
+        raise Declined
+    each = F.cross_entropy(
+        logits.flatten(0, 1), target.flatten(), ignore_index=ignore_index, reduction="none"
+    )
+    return each.view_as(target).sum(1) / (target != ignore_index).sum(1)
+
+
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Nothing where it does nothing; otherwise no batch can draw what each member would draw alone."""
+    if training:
+        _no_dropout(p)
+    return x
+
+
+def _no_dropout(probability: float) -> None:
+    if probability > 0:
+        raise NotBatchable(f"dropout (p={probability:g}) draws random numbers in the forward pass")
+
+
+RULES: dict[Any, Callable[..., Tensor]] = {
+    F.linear: linear,
+    F.conv1d: _convolution(F.conv1d),
+    F.conv2d: _convolution(F.conv2d),
+    F.conv3d: _convolution(F.conv3d),
+    F.batch_norm: batch_norm,
+    F.layer_norm: layer_norm,
+    F.scaled_dot_product_attention: attention,
+    F.embedding: embedding,
+    F.cross_entropy: cross_entropy,
+    F.dropout: dropout,
+}
