@@ -9,7 +9,7 @@ from typing import Any
 
 from adamantine.study.errors import StudyError
 
-STATUSES = ("ok", "diverged", "failed")
+STATUSES = ("ok", "diverged", "failed", "pruned")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Result:
     """What came of a cell. Scores are NaN unless ``status`` is ``"ok"``.
 
     ``"diverged"``: the loss or the outputs left the finite (or absurdity) range, which is a result like
-    any other. ``"failed"``: something raised; ``message`` says what. Curves are per recorded epoch, all
-    of one length.
+    any other. ``"failed"``: something raised; ``message`` says what. ``"pruned"``: stopped on request.
+    Curves are per recorded epoch from 0 (the start) on, all of one length.
     """
 
     cell: Cell

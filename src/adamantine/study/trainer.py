@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from adamantine.groups import param_groups
 from adamantine.study import methods
 from adamantine.study.cell import Cell, Result
+from adamantine.study.ensemble import NotBatchable, train
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
-from adamantine.study.schedules import SCHEDULES
+from adamantine.study.recipe import ABSURD, Recipe, grouped, single_threaded
 from adamantine.study.task import Data, Task, task_errors
 from adamantine.study.tasks import load
 
-POINTS = 40  # per learning curve, at most
-ABSURD = 1000.0  # a loss so many times the first one (or 1, if that is larger) has diverged
 CHUNK = 2000  # examples per forward pass of an evaluation
 KEPT = 2**29  # bytes of data that one worker keeps between cells; a test split that seeds share counts once
 
@@ -41,6 +36,7 @@ class Trainer:
         self.task = task or load(plan.task, plan.settings)
         self.kept: dict[int, Data] = {}
         self.room = KEPT
+        self.solitary: str | None = None  # why this task's cells are trained one by one
 
     def data(self, seed: int) -> Data:
         """The seed's data. Every setting asks for every seed in turn, so the first ones that fit are kept:
@@ -55,13 +51,27 @@ class Trainer:
             self.kept[seed] = data
         return data
 
+    def run_chunk(self, cells: Sequence[Cell]) -> list[Result]:
+        """Trains the cells as one batch where that can be, else one after the other.
+
+        A cell that raises is then known by itself, and costs nobody else's result.
+        """
+        if self.solitary is None and len(cells) > 1:
+            try:
+                return train(self.task, cells, schedule=self.plan.schedule, data=self.data)
+            except NotBatchable as reason:
+                self.solitary = str(reason)
+            except Exception:  # an optimizer or task of the user's may raise anything: which cell was it?
+                pass
+        return [self.run(cell) for cell in cells]
+
     def run(self, cell: Cell) -> Result:
-        """Trains the cell. Whatever happens in it becomes part of the result."""
+        """Trains the cell alone. Whatever happens in it becomes part of the result."""
         start = time.perf_counter()
         curves: dict[str, list[float]] = {"epoch": [], "train_loss": [], "validation": [], "norm": []}
         validation = test = math.nan
         status, message = "ok", ""
-        with _single_threaded():
+        with single_threaded():
             try:
                 validation, test = self._train(cell, curves)
             except Diverged as reason:
@@ -78,20 +88,23 @@ class Trainer:
         groups, decaying = grouped(model, cell.lr, cell.weight_decay)
         optimizer = methods.build(methods.parse(cell.method), groups, cell.lr)
         inputs, targets = data.train
-        batch_size = min(task.batch_size, len(inputs))
-        batches = len(inputs) // batch_size  # the rest of an epoch is left out; the next one shuffles anew
-        scheduler = LambdaLR(optimizer, SCHEDULES[self.plan.schedule](task.epochs * batches))
-        every = math.ceil(task.epochs / POINTS)
-        order = np.random.default_rng((cell.seed, 1))
+        recipe = Recipe.of(task, len(inputs), self.plan.schedule)
+        scheduler = LambdaLR(optimizer, recipe.schedule)
+        order = recipe.order(cell.seed)
+        curves["epoch"].append(0.0)
+        curves["train_loss"].append(math.nan)
+        curves["validation"].append(math.nan)
+        curves["norm"].append(_norm(decaying))
         ceiling = sys.float_info.max
         losses: list[float] = []
         for epoch in range(1, task.epochs + 1):
-            shuffled = torch.from_numpy(order.permutation(len(inputs))[: batches * batch_size])
+            shuffled = torch.from_numpy(recipe.shuffled(order))
             x, y = inputs[shuffled], targets[shuffled]
             model.train()
-            for first in range(0, len(x), batch_size):
+            for first in range(0, len(x), recipe.batch_size):
+                batch = slice(first, first + recipe.batch_size)
                 optimizer.zero_grad()
-                loss = task.loss(model(x[first : first + batch_size]), y[first : first + batch_size])
+                loss = task.loss(model(x[batch]), y[batch])
                 loss.backward()  # type: ignore[no-untyped-call]
                 value = loss.item()
                 if not value <= ceiling:  # NaN as well
@@ -101,7 +114,7 @@ class Trainer:
                 losses.append(value)
                 optimizer.step()
                 scheduler.step()
-            if epoch % every == 0 or epoch == task.epochs:
+            if recipe.records(epoch):
                 curves["epoch"].append(float(epoch))
                 curves["train_loss"].append(math.fsum(losses) / len(losses))
                 losses.clear()
@@ -117,7 +130,7 @@ def rehearse(plan: Plan, task: Task) -> None:
     Raises :class:`StudyError` naming the task or the method when either cannot work at all.
     """
     seed = plan.seeds[0]
-    with _single_threaded(), task_errors(task):
+    with single_threaded(), task_errors(task):
         inputs, targets = Data(*task.data(seed)).train
         for method in plan.methods:
             torch.manual_seed(seed)
@@ -150,28 +163,6 @@ def evaluate(task: Task, model: nn.Module, split: tuple[Tensor, Tensor]) -> floa
     return total / len(inputs)
 
 
-def grouped(model: nn.Module, lr: float, weight_decay: float) -> tuple[list[dict[str, Any]], list[Tensor]]:
-    """Parameter groups for an optimizer, and the parameters that decay (also at weight decay 0).
-
-    Weights decay, embedding tables among them (grokking as published needs that); biases and norms do not.
-    """
-    groups = param_groups(model, lr=lr, weight_decay=1.0, embeddings="decay")
-    decaying = [p for group in groups if group["weight_decay"] > 0 for _, p in group["params"]]
-    return [{**group, "weight_decay": group["weight_decay"] * weight_decay} for group in groups], decaying
-
-
 def _norm(parameters: list[Tensor]) -> float:
     with torch.no_grad():
         return math.sqrt(sum(p.double().square().sum().item() for p in parameters))
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One thread, so that the bits do not depend on the number of cores; the caller's state is put back."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
