@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -29,7 +30,20 @@ class NotBatchable(Exception):
 
 
 class ByHand(TorchFunctionMode):
-    """Inside ``vmap`` over the members, answers calls of the functions in :data:`RULES` by their rules."""
+    """Around ``vmap`` over the members, answers calls of the functions in :data:`RULES` by their rules.
+
+    What vmap can only compute member by member is slow but right, so its warning is kept from the user.
+    """
+
+    def __enter__(self) -> ByHand:
+        self._warned = _functorch._is_vmap_fallback_warning_enabled()
+        _functorch._set_vmap_fallback_warning_enabled(False)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        _functorch._set_vmap_fallback_warning_enabled(self._warned)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -45,7 +59,7 @@ class ByHand(TorchFunctionMode):
 
 
 class _Ruled(torch.autograd.Function):
-    """The public way to get at the tensors below ``vmap``: what its ``vmap`` does is differentiated as usual."""
+    """The public way to the tensors below ``vmap``; what its ``vmap`` does is differentiated as usual."""
 
     @staticmethod
     def forward(*_: Any) -> Any:  # only reached when no argument has a member axis
@@ -116,7 +130,7 @@ def _into_channels(x: Tensor) -> Tensor:
 
 
 def _from_channels(x: Tensor, members: int) -> Tensor:
-    return x.unflatten(1, (members, -1)).movedim(1, 0)
+    return x.view(len(x), members, -1, *x.shape[2:]).movedim(1, 0)
 
 
 def batch_norm(
@@ -175,9 +189,10 @@ def attention(
     if attn_mask is not None or query.dim() < 4:
         raise Declined
     _no_dropout(dropout_p)
-    folded = (tensor.flatten(0, 1) for tensor in (query, key, value))
-    y = F.scaled_dot_product_attention(*folded, is_causal=is_causal, **options)
-    return y.unflatten(0, query.shape[:2])
+    y = F.scaled_dot_product_attention(
+        query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), is_causal=is_causal, **options
+    )
+    return y.view(*query.shape[:2], *y.shape[1:])
 
 
 def embedding(
@@ -190,14 +205,18 @@ def embedding(
     sparse: bool = False,
 ) -> Tensor:
     """One table of all members' rows, ``weight`` [members, rows, width], and shifted indices."""
-    if padding_idx is not None or max_norm is not None or scale_grad_by_freq or sparse:
+    if max_norm is not None or scale_grad_by_freq or sparse:
         raise Declined
     members, rows, width = weight.shape
-    if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < rows):
+    if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < rows):
         raise IndexError(f"index out of range: the embedding has {rows} rows")  # not another member's row
     shift = torch.arange(0, members * rows, rows, device=indices.device, dtype=indices.dtype)
     shift = shift.view(members, *(1,) * (indices.dim() - 1))
-    return F.embedding(indices + shift, weight.reshape(-1, width))
+    looked_up = F.embedding(indices + shift, weight.reshape(-1, width))
+    if padding_idx is None:
+        return looked_up
+    padding = (indices == padding_idx % rows).unsqueeze(-1)  # no gradient; vmap's own rule has one
+    return torch.where(padding, looked_up.detach(), looked_up)
 
 
 def cross_entropy(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.parameter import is_lazy
 
 from adamantine.study.ensemble.functions import ByHand, NotBatchable
+from adamantine.study.ensemble.rehearsal import State, rehearse
 from adamantine.study.task import Task
 
 __all__ = ["Ensemble", "NotBatchable"]
 
-PIECE = 128  # examples per forward pass of an evaluation: large ones leave the caches
+PIECE = 128  # examples of each member per forward pass of an evaluation: more of them leave the caches
 
 
 class Ensemble:
@@ -27,7 +28,7 @@ class Ensemble:
     ``parameters``
         the trained parameters by name, leaves ``[members, ...]`` with ``requires_grad``;
     ``buffers``
-        everything else of the models' state by name, ``[members, ...]``: buffers, frozen parameters.
+        the rest of the models' state by name, ``[members, ...]``: their buffers, their frozen parameters.
 
     Raises :class:`NotBatchable` here or from the first :meth:`loss` when the models cannot be computed as
     one: they draw random numbers, branch on their values, or differ by more than their state.
@@ -48,16 +49,17 @@ class Ensemble:
         models = {seed: _fresh(task, seed) for seed in dict.fromkeys(seeds)}
         self._module = models[seeds[0]]
         for seed, model in models.items():
-            _check_alike(self._module, model, seeds[0], seed)
-        trained = {name for name, p in self._module.named_parameters() if p.requires_grad}
+            if _layout(model) != _layout(self._module):
+                raise NotBatchable(f"the models of seeds {seeds[0]} and {seed} are built differently")
         states = {seed: _state(model) for seed, model in models.items()}
-        stacked = {name: torch.stack([states[seed][name] for seed in seeds]) for name in states[seeds[0]]}
+        stacked = {
+            name: torch.stack([states[seed][name].detach() for seed in seeds]) for name in states[seeds[0]]
+        }
+        trained = {name for name, p in self._module.named_parameters() if p.requires_grad}
         self.parameters = {name: t.requires_grad_() for name, t in stacked.items() if name in trained}
         self.buffers = {name: t for name, t in stacked.items() if name not in trained}
-        # To compare the first batch with: the last member's model is the likeliest to differ from the first's.
-        self._alone: dict[int, nn.Module] = {
-            member: deepcopy(models[seeds[member]]) for member in {0, len(seeds) - 1}
-        }
+        # The last member is as likely as any to differ from the first, whose module computes for all.
+        self._unproven = {member: deepcopy(models[seeds[member]]) for member in {0, len(seeds) - 1}}
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
@@ -66,48 +68,46 @@ class Ensemble:
         """Each member's loss on its own batch, in training mode; updates running statistics.
 
         ``x`` ``[members, batch, ...]``, ``y`` ``[members, batch, ...]`` to ``[members]``. The gradients of
-        all members come from ``loss(x, y).sum().backward()``. Raises :class:`NotBatchable`, for whatever
-        the models or the loss raise: trained alone, a member raises the same if it is its own fault.
+        all members come from ``loss(x, y).sum().backward()``. The first call rehearses (see
+        :mod:`adamantine.study.ensemble.rehearsal`) and takes a few times as long.
         """
-        alone = {member: self._loss_alone(member, x, y) for member in self._alone}
-        _switch(self._module, training=True)
-        try:
-            losses: Tensor = vmap(self._member_loss)({**self.parameters, **self.buffers}, x, y)
-            losses = losses.reshape(len(self))
-        except NotBatchable:
-            raise
-        except Exception as error:
-            raise NotBatchable(_first_line(error)) from error
-        for member, (loss, model) in alone.items():
-            self._compare(member, loss, model, losses[member])
-        self._alone.clear()
-        return losses
+        if self._unproven:
+            module = deepcopy(self._module)  # whatever the modules count for themselves, they count once
+            losses = lambda state, x, y: self._losses(module, state, x, y)  # noqa: E731
+            rehearse(losses, self.task, self._unproven, self._everything(), x, y)
+            self._unproven = {}
+        return self._losses(self._module, self._everything(), x, y)
 
-    def _member_loss(self, state: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    def _losses(self, module: nn.Module, state: State, x: Tensor, y: Tensor) -> Tensor:
+        def loss(state: State, x: Tensor, y: Tensor) -> Tensor:
+            return self.task.loss(functional_call(module, state, (x,)), y)
+
+        _switch(module, training=True)
         with ByHand():
-            return self.task.loss(functional_call(self._module, state, (x,)), y)
+            losses: Tensor = vmap(loss)(state, x, y)
+        return losses.reshape(len(self))
 
     def outputs(self, x: Tensor) -> Tensor:
         """What the members compute in evaluation mode, without gradients; ``x`` ``[members, examples, ...]``.
 
         The examples go through in pieces: an output may only depend on its own example.
         """
-        _switch(self._module, training=False)
-        state = {**self.parameters, **self.buffers}
-        with torch.no_grad():
-            pieces = [vmap(self._member_outputs)(state, piece) for piece in x.split(PIECE, dim=1)]
-        return torch.cat(pieces, 1)
 
-    def _member_outputs(self, state: dict[str, Tensor], x: Tensor) -> Tensor:
-        with ByHand():
-            outputs: Tensor = functional_call(self._module, state, (x,))
-        return outputs
+        def outputs(state: State, x: Tensor) -> Tensor:
+            found: Tensor = functional_call(self._module, state, (x,))
+            return found
+
+        _switch(self._module, training=False)
+        with torch.no_grad(), ByHand():
+            state = self._everything()
+            pieces = [vmap(outputs)(state, piece) for piece in torch.split(x, PIECE, 1)]
+            return torch.cat(pieces, 1) if len(pieces) > 1 else pieces[0]
 
     def scores(self, x: Tensor, y: Tensor) -> Tensor:
-        """Each member's score by the task's metric, in evaluation mode, float64; NaN where not finite.
+        """Each member's score by the task's metric, in evaluation mode, float64.
 
-        ``x`` ``[members, examples, ...]``, ``y`` ``[members, examples, ...]`` to ``[members]``. Not finite are
-        also outputs of which only the score is finite. The metric sees all examples of a member at once.
+        ``x`` ``[members, examples, ...]``, ``y`` ``[members, examples, ...]`` to ``[members]``; NaN where
+        the score or an output is not finite. The metric sees all examples of a member at once.
         """
         outputs = self.outputs(x)
         finite = torch.isfinite(outputs).flatten(1).all(1)
@@ -117,31 +117,19 @@ class Ensemble:
         return found.where(finite & found.isfinite(), torch.nan)
 
     def keep(self, members: Sequence[int]) -> None:
-        """Drops all other members; those kept are numbered anew in this order. Gradients are dropped.
+        """Drops all other members; those kept are numbered anew, in this order. Gradients are dropped.
 
         The tensors in ``parameters`` and ``buffers`` are new ones afterwards.
         """
         chosen = torch.tensor(members, dtype=torch.int64)
         self.parameters = {name: t.detach()[chosen].requires_grad_() for name, t in self.parameters.items()}
         self.buffers = {name: t[chosen] for name, t in self.buffers.items()}
-        self._alone = {new: self._alone[old] for new, old in enumerate(members) if old in self._alone}
+        self._unproven = {
+            new: self._unproven[old] for new, old in enumerate(members) if old in self._unproven
+        }
 
-    def _loss_alone(self, member: int, x: Tensor, y: Tensor) -> tuple[Tensor, nn.Module]:
-        model = self._alone[member].train()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for name, tensor in _state(model).items():
-                tensor.copy_({**self.parameters, **self.buffers}[name][member])
-            return self.task.loss(model(x[member]), y[member]), model
-
-    def _compare(self, member: int, loss: Tensor, model: nn.Module, ours: Tensor) -> None:
-        """vmap is trusted but checked: a state it does not see (a plain attribute) would be shared silently."""
-        pairs = {"its loss": (ours, loss.reshape(()))}
-        for name, buffer in model.named_buffers():
-            pairs[f"its buffer {name}"] = (self.buffers[name][member], buffer)
-        for what, (batched, alone) in pairs.items():
-            tolerance = torch.finfo(alone.dtype).eps ** 0.5 if alone.is_floating_point() else 0.0
-            if not torch.allclose(batched, alone, rtol=tolerance, atol=tolerance, equal_nan=True):
-                raise NotBatchable(f"member {member} differs from the same model alone in {what}")
+    def _everything(self) -> State:
+        return {**self.parameters, **self.buffers}
 
 
 def _fresh(task: Task, seed: int) -> nn.Module:
@@ -151,22 +139,19 @@ def _fresh(task: Task, seed: int) -> nn.Module:
         return task.model(seed)
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: t.detach() for name, t in (*model.named_parameters(), *model.named_buffers())}
+def _state(model: nn.Module) -> State:
+    return {name: t for name, t in (*model.named_parameters(), *model.named_buffers())}  # noqa: C416
 
 
-def _check_alike(first: nn.Module, other: nn.Module, first_seed: int, seed: int) -> None:
-    def layout(model: nn.Module) -> Any:
-        return {name: (t.shape, t.dtype) for name, t in _state(model).items()}
-
-    if layout(first) != layout(other) or str(first) != str(other):
-        raise NotBatchable(f"the models of seeds {first_seed} and {seed} are built differently")
+def _layout(model: nn.Module) -> dict[str, object]:
+    """What models must share to be stacked, by name. Raises :class:`NotBatchable` where there is none yet."""
+    lazy = [name for name, t in _state(model).items() if is_lazy(t)]
+    if lazy:
+        raise NotBatchable(f"its parameter {lazy[0]} gets its shape in the first forward pass")
+    tensors = {name: (t.shape, t.dtype, t.requires_grad) for name, t in _state(model).items()}
+    return {**tensors, "modules": str(model)}
 
 
 def _switch(model: nn.Module, *, training: bool) -> None:
-    if model.training is not training:  # walking through the modules costs as much as a small layer
+    if model.training is not training:  # a walk through all modules costs as much as a small layer
         model.train(training)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
