@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+_warn_of_fallback: Callable[[bool], None] = torch._C._functorch._set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
 
 
 class Declined(Exception):
@@ -36,14 +37,13 @@ class ByHand(TorchFunctionMode):
     """
 
     def __enter__(self) -> ByHand:
-        self._warned = _functorch._is_vmap_fallback_warning_enabled()
-        _functorch._set_vmap_fallback_warning_enabled(False)
-        super().__enter__()
+        _warn_of_fallback(False)
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        _functorch._set_vmap_fallback_warning_enabled(self._warned)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        _warn_of_fallback(True)  # torch's default; it cannot be asked what it was
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
