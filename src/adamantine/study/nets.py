@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -47,11 +49,15 @@ def residual_net(channels: int, widths: tuple[int, ...], classes: int) -> nn.Mod
 
 
 class TransformerBlock(nn.Module):
-    """Causal self-attention and an MLP, each after a LayerNorm (Radford et al. 2019)."""
+    """Self-attention and an MLP, each after a LayerNorm (Radford et al. 2019).
 
-    def __init__(self, width: int, heads: int) -> None:
+    A place attends to itself and ``"before"`` it, or to ``"all"`` places.
+    """
+
+    def __init__(self, width: int, heads: int, attends: Literal["before", "all"] = "before") -> None:
         super().__init__()
         self.heads = heads
+        self.causal = attends == "before"
         self.norm1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -62,7 +68,7 @@ class TransformerBlock(nn.Module):
         batch, length, width = x.shape
         split = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, width // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
@@ -84,6 +90,27 @@ class CharTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)
         logits: Tensor = self.head(self.norm(self.blocks(self.symbol(x) + self.position(places))))
+        return logits
+
+
+class RowTransformer(nn.Module):
+    """Reads an image row by row: ``[batch, 1, height, pixels]`` to ``[batch, classes]``.
+
+    Dosovitskiy et al. 2021 with rows for patches and the mean for a class token.
+    """
+
+    def __init__(self, height: int, pixels: int, width: int, heads: int, layers: int, classes: int) -> None:
+        super().__init__()
+        self.row = nn.Linear(pixels, width)
+        self.position = nn.Parameter(torch.empty(height, width))
+        nn.init.normal_(self.position, std=0.02)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, "all") for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.norm(self.blocks(self.row(x.squeeze(1)) + self.position))
+        logits: Tensor = self.head(rows.mean(1))
         return logits
 
 

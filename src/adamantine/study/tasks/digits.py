@@ -12,7 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from adamantine.study.nets import mlp, residual_net
+from adamantine.study.nets import RowTransformer, mlp, residual_net
 from adamantine.study.task import Data, Settings, Task
 from adamantine.study.tasks import check_train_size
 from adamantine.study.tasks.classification import cross_entropy, error_rate
@@ -46,6 +46,20 @@ def digits_resnet(settings: Settings) -> Task:
         name="digits-resnet",
         title="handwritten digits (8 x 8), residual CNN with batch normalization",
         model=model,
+        data=_Digits(settings.train_size or TRAIN),
+        loss=cross_entropy,
+        metric=error_rate,
+        batch_size=40,
+        epochs=20,
+    )
+
+
+def digits_transformer(settings: Settings) -> Task:
+    """Each of the 8 rows is a token of 8 pixels: attention, LayerNorm and GELU at their smallest."""
+    return Task(
+        name="digits-transformer",
+        title="handwritten digits (8 x 8), Transformer of 2 layers over the rows",
+        model=lambda seed: RowTransformer(8, 8, 32, 4, 2, 10),
         data=_Digits(settings.train_size or TRAIN),
         loss=cross_entropy,
         metric=error_rate,
