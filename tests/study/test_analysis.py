@@ -14,8 +14,9 @@ from adamantine.report.model import Comparison
 from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.console import show
-from adamantine.study.plan import Method, Plan, cells, confirmation
+from adamantine.study.plan import Method, Plan, cells
 from adamantine.study.ranges import parse_axis
+from adamantine.study.stages import confirmation
 from adamantine.study.task import Settings
 
 LRS, WEIGHT_DECAYS = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2)

@@ -30,7 +30,7 @@ def run(task: str, settings: Settings, lr: float) -> tuple[list[float], float]:
 def test_a_built_in_task_learns(task: str) -> None:
     settings, lr, guess = SHORT[task]
     losses, test = run(task, settings, lr)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.8 * losses[1]  # of the first epoch; 0 is the start
     assert guess is None or test < 0.8 * guess
 
 
@@ -38,5 +38,5 @@ def test_a_text_of_ones_own_is_learnt(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     path.write_text("the quick brown fox jumps over the lazy dog. " * 800, "utf-8")
     losses, test = run("text", Settings(epochs=8, train_size=128, text=str(path)), 3e-3)
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.8 * losses[1]  # of the first epoch; 0 is the start
     assert test < 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -109,14 +110,39 @@ class Stop:
 
 
 def test_an_interrupted_run_keeps_what_it_has(tiny: Prepare) -> None:
+    broken, whole = (dataclasses.replace(tiny(name), members=3) for name in ("broken", "whole"))
     with pytest.raises(KeyboardInterrupt):
-        compare(tiny("broken"), jobs=1, watcher=Stop(5))
-    assert (tiny("broken").out / TABLE).read_text().count("\n") == 1 + 5
-    half = read(tiny("broken").out)
-    assert any("Not finished: 11 runs" in line for line in half.advice)
-    compare(tiny("broken"), jobs=1)
-    compare(tiny("whole"), jobs=1)
-    assert (tiny("broken").out / TABLE).read_bytes() == (tiny("whole").out / TABLE).read_bytes()
+        compare(broken, jobs=1, watcher=Stop(5))
+    assert (broken.out / TABLE).read_text().count("\n") == 1 + 6  # two chunks of three
+    half = read(broken.out)
+    assert any("Not finished: 10 runs" in line.en for line in half.advice)
+    compare(broken, jobs=1)
+    compare(whole, jobs=1)
+    assert (broken.out / TABLE).read_bytes() == (whole.out / TABLE).read_bytes()
+
+
+def test_a_chunk_of_which_a_part_is_lost_is_trained_again(tiny: Prepare) -> None:
+    broken, whole = (dataclasses.replace(tiny(name), members=3) for name in ("broken", "whole"))
+    for run in (broken, whole):
+        compare(run, jobs=1)
+    journal = broken.out / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:4]) + lines[4][:30])
+    compare(broken, jobs=1)
+    assert (broken.out / TABLE).read_bytes() == (whole.out / TABLE).read_bytes()
+
+
+def test_jobs_and_the_size_of_a_batch_do_not_show(tiny: Prepare) -> None:
+    runs = [dataclasses.replace(tiny(f"run{n}"), members=n) for n in (1, 3, 64)]
+    tables = []
+    for run, jobs in zip(runs, (1, 2, 2), strict=True):
+        compare(run, jobs=jobs)
+        tables.append((run.out / TABLE).read_text())
+    assert tables[1] == tables[2]
+    rows = [[line.split(",") for line in table.splitlines()[1:]] for table in tables]
+    for alone, batched in zip(rows[0], rows[1], strict=True):
+        assert alone[:7] == batched[:7]  # up to the scores, which count errors
+        assert [float(x) for x in batched[7:9]] == pytest.approx([float(x) for x in alone[7:9]], rel=1e-5)
 
 
 def test_diverged_cells_are_results(tiny: Prepare) -> None:
@@ -136,8 +162,8 @@ def test_when_everything_diverges_the_answer_says_so(tiny: Prepare) -> None:
     outcome = compare(tiny(specs=("SGD",), lrs={"": "1e29,1e30"}))
     (method,) = outcome.comparison.methods
     assert method.best is None
-    assert "No method" in outcome.comparison.answer
-    assert any("lower --lr" in line for line in outcome.comparison.advice)
+    assert "No method" in outcome.comparison.answer.en
+    assert any("lower --lr" in line.en for line in outcome.comparison.advice)
 
 
 def test_a_failing_optimizer_does_not_stop_the_others(tiny: Prepare) -> None:
@@ -147,7 +173,7 @@ def test_a_failing_optimizer_does_not_stop_the_others(tiny: Prepare) -> None:
     assert good.best is not None
     assert bad.best is None
     assert not bad.diverged.any()
-    assert any("no step today" in line for line in outcome.comparison.advice)
+    assert any("no step today" in line.en for line in outcome.comparison.advice)
 
 
 def test_a_dying_worker_costs_its_cell_only(tiny: Prepare) -> None:
@@ -155,7 +181,7 @@ def test_a_dying_worker_costs_its_cell_only(tiny: Prepare) -> None:
     outcome = compare(run, jobs=2)
     assert outcome.failed == 1
     assert outcome.comparison.methods[0].best is not None
-    assert any("worker process died (exit code 7)" in line for line in outcome.comparison.advice)
+    assert any("worker process died (exit code 7)" in line.en for line in outcome.comparison.advice)
 
 
 def test_seeds_are_shared_so_that_pairs_are_pairs(tiny: Prepare) -> None:

@@ -36,8 +36,8 @@ def result(seed: int, status: str = "ok") -> Result:
 
 def test_results_come_back(tmp_path: Path) -> None:
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
-        folder.add(result(0))
-        folder.add(result(1))
+        folder.add([result(0)])
+        folder.add([result(1)])
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
         assert list(folder.results.values()) == [result(0), result(1)]
 
@@ -45,23 +45,23 @@ def test_results_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 10, 60])
 def test_a_torn_last_line_is_dropped_and_written_anew(tmp_path: Path, cut: int) -> None:
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
-        folder.add(result(0))
-        folder.add(result(1))
+        folder.add([result(0)])
+        folder.add([result(1)])
     whole = (tmp_path / JOURNAL).read_bytes()
     (tmp_path / JOURNAL).write_bytes(whole[:-cut])
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
         assert list(folder.results) == [result(0).cell]
-        folder.add(result(1))
+        folder.add([result(1)])
     assert (tmp_path / JOURNAL).read_bytes() == whole
 
 
 def test_failed_cells_are_tried_again(tmp_path: Path) -> None:
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
-        folder.add(result(0, "failed"))
-        folder.add(result(1, "diverged"))
+        folder.add([result(0, "failed")])
+        folder.add([result(1, "diverged")])
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
         assert list(folder.results) == [result(1).cell]
-        folder.add(result(0))
+        folder.add([result(0)])
     assert read_results(tmp_path)[result(0).cell].status == "ok"
 
 
@@ -87,7 +87,7 @@ def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
 def test_fresh_removes_only_what_a_run_wrote(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
-        folder.add(result(0))
+        folder.add([result(0)])
         folder.write_table([result(0).cell])
     (tmp_path / "figures").mkdir()
     for name in ("heatmap-light.png", "heatmap-dark.svg", "mine.png"):
@@ -125,8 +125,8 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 def test_damage_is_named(tmp_path: Path) -> None:
     with opened(tmp_path, MANIFEST_DATA, fresh=False) as folder:
-        folder.add(result(0))
-        folder.add(result(1))
+        folder.add([result(0)])
+        folder.add([result(1)])
     lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
     (tmp_path / JOURNAL).write_bytes(b"{]\n" + lines[1])
     with pytest.raises(StudyError, match="line 1 is damaged"):

@@ -10,8 +10,9 @@ import pytest
 from adamantine.study.cell import Cell, Result, from_json, to_json
 from adamantine.study.errors import StudyError
 from adamantine.study.methods import parse
-from adamantine.study.plan import Method, Plan, cells, confirmation, grown, plan_from_dict, wanted
+from adamantine.study.plan import Method, Plan, cells, grown, plan_from_dict
 from adamantine.study.ranges import default_lrs, default_weight_decays, extended, parse_axis
+from adamantine.study.stages import confirmation, wanted
 from adamantine.study.task import Settings
 
 METHOD = Method("AdamW", "AdamW", "decoupled", (0.001, 0.01), (0.0, 0.1, 0.2))

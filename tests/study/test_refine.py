@@ -11,8 +11,9 @@ import pytest
 
 from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
-from adamantine.study.plan import Method, Plan, cells, grown, validation_scores, wanted
+from adamantine.study.plan import Method, Plan, cells, grown, validation_scores
 from adamantine.study.refine import MOST, Search, best_setting, refinement, search
+from adamantine.study.stages import wanted
 from adamantine.study.statistics import choose
 from adamantine.study.task import Settings
 

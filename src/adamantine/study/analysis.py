@@ -21,12 +21,12 @@ from adamantine.study.plan import (
     Plan,
     Results,
     cells,
-    confirmation,
     grown,
     plan_from_dict,
     validation_scores,
-    wanted,
 )
+from adamantine.study.separability import of_grid
+from adamantine.study.stages import confirmation, wanted
 
 CURVES = ("train_loss", "validation", "norm")
 
@@ -65,6 +65,7 @@ def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
         basin_rule=unsaid,
         manifest=manifest,
         steps_per_epoch=_steps_per_epoch(manifest),
+        separability=tuple(scored for method in methods for scored in of_grid(method)),
     )
     open_cells = sum(len(wanted(method, plan, results)) for method in plan.methods)
     failed = [result for result in results.values() if result.status == "failed"]

@@ -7,7 +7,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +19,20 @@ from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import FORMAT, Folder, identity, opened
 from adamantine.study.origin import origins
-from adamantine.study.plan import Method, Plan, cells, fingerprint, grown, planned, wanted
+from adamantine.study.plan import Method, Plan, fingerprint
+from adamantine.study.refine import MOST
 from adamantine.study.schedules import SCHEDULES
+from adamantine.study.stages import Chunk, chunks, planned, wanted
 from adamantine.study.task import Settings, Task, check
 from adamantine.study.tasks import TASKS, load
-from adamantine.study.workers import Inline, Pool, Runner
+from adamantine.study.workers import Inline, Pool, Runner, cores
 
+ENGINES = ("local", "ray")
 MANY = 1000  # seeds, and values of an axis, at most: more is a slip of the finger
+
+
+def members_at_once(task: Task, seed: int) -> int:  # TODO size.py
+    return 64
 
 
 class Watcher(Protocol):
@@ -48,12 +55,14 @@ class Silent:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A plan checked against its task, ready to go; ``manifest`` is what its folder will say."""
+    """A plan checked against its task, ready to go; ``manifest`` is what its folder will say, ``members``
+    how many cells are trained as one batch."""
 
     plan: Plan
     task: Task
     manifest: dict[str, Any]
     out: Path
+    members: int
 
 
 def prepare(
@@ -66,6 +75,7 @@ def prepare(
     schedule: str = "cosine",
     grow: int = 2,
     confirm: int = 7,
+    refine: int = 0,
     settings: Settings | None = None,
     out: Path | None = None,
     command: str = "",
@@ -85,18 +95,21 @@ def prepare(
         raise StudyError(f"--seeds {','.join(map(str, seeds))}: give different numbers, 0 or more")
     if grow < 0:
         raise StudyError(f"--grow must be 0 or more, not {grow}")
+    if not 0 <= refine <= MOST:
+        raise StudyError(f"--refine must be 0 to {MOST}, not {refine}")
     if not 0 <= confirm <= MANY:
         raise StudyError(f"--confirm must be 0 to {MANY}, not {confirm}")
     if max(seeds) + confirm >= 2**32:
         raise StudyError(f"--seeds {max(seeds)}: with --confirm {confirm}, seeds must stay below {2**32}")
     settings = settings or Settings()
     searches = _methods(specs, lrs or {}, weight_decays or {})
-    plan = Plan(task, settings, searches, seeds, schedule, grow, confirm)
+    plan = Plan(task, settings, searches, seeds, schedule, grow, confirm, refine)
     loaded = load(task, settings)
     manifest = _manifest(plan, loaded, command)
     rehearse(plan, loaded)
     safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
-    return Run(plan, loaded, manifest, out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}")
+    out = out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}"
+    return Run(plan, loaded, manifest, out, members_at_once(loaded, plan.seeds[0]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +120,42 @@ class Outcome:
     failed: int
 
 
-def compare(run: Run, *, jobs: int = 1, fresh: bool = False, watcher: Watcher | None = None) -> Outcome:
+def compare(
+    run: Run,
+    *,
+    jobs: int | None = 1,
+    fresh: bool = False,
+    watcher: Watcher | None = None,
+    engine: str = "local",
+    address: str | None = None,
+) -> Outcome:
     """Trains every cell that the run's folder does not have yet, and writes the folder's table.
 
-    The results do not depend on ``jobs``. On KeyboardInterrupt everything finished so far is in the folder.
+    The results depend neither on ``jobs`` (None: all cores there are) nor on ``engine``. On KeyboardInterrupt
+    everything finished so far is in the folder.
+
+    Args:
+        engine: ``"local"``, processes of this machine; or ``"ray"``, a cluster.
+        address: of the Ray cluster; None: what RAY_ADDRESS names, else one on this machine.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise StudyError(f"--jobs must be at least 1, not {jobs}")
+    if engine not in ENGINES:
+        raise StudyError(f"--engine {engine!r}: there are {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise StudyError(f"--address {address}: is for --engine ray")
+
+    def start(chunks: int) -> Runner:
+        if engine == "ray":
+            from adamantine.study.cluster import RayRunner
+
+            return RayRunner(run.plan, run.task, address=address, jobs=jobs)
+        few = min(jobs or cores(), chunks)
+        return Inline(run.plan, run.task) if few == 1 else Pool(run.plan, few)
+
     with opened(run.out, run.manifest, fresh=fresh) as folder:
         try:
-            _train_missing(run, folder, jobs, watcher or Silent())
+            _train_missing(run, folder, start, watcher or Silent())
         finally:
             folder.write_table(
                 cell for method in run.plan.methods for cell in planned(method, run.plan, folder.results)
@@ -125,8 +164,8 @@ def compare(run: Run, *, jobs: int = 1, fresh: bool = False, watcher: Watcher | 
         return Outcome(analyse(run.manifest, folder.results), failed)
 
 
-def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> None:
-    """Each method goes on at its own pace: when its grid is done, it may want more cells beyond the rim."""
+def _train_missing(run: Run, folder: Folder, start: Callable[[int], Runner], watcher: Watcher) -> None:
+    """Each method goes on at its own pace: when a stage is done, it may want more cells."""
     plan = run.plan
     waiting = {method.spec: 0 for method in plan.methods}
     runner: Runner | None = None
@@ -136,25 +175,26 @@ def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> Non
             for method in plan.methods:
                 if waiting[method.spec]:
                     continue
-                known = planned(method, plan, folder.results)
-                missing = wanted(method, plan, folder.results)
-                done = len(known) - len(missing)
-                total = len(cells(grown(method, plan, folder.results), plan.seeds)) + plan.confirm
-                watcher.planned(method, done, total if missing else done, folder.results)
-                waiting[method.spec] = len(missing)
-                queues.append(missing)
-            todo = _interleaved(queues)
-            if todo:
-                if runner is None:
-                    runner = Inline(plan, run.task) if jobs == 1 else Pool(plan, min(jobs, len(todo)))
-                runner.submit(todo)
+                missing = len(wanted(method, plan, folder.results))
+                done = len(planned(method, plan, folder.results)) - missing
+                watcher.planned(method, done, done + missing, folder.results)
+                todo = chunks(method, plan, folder.results, run.members)
+                waiting[method.spec] = sum(map(len, todo))
+                queues.append(todo)
+            submitted = _interleaved(queues)
+            if submitted:
+                runner = runner or start(len(submitted))
+                runner.submit(submitted)
             while any(waiting.values()):
                 assert runner is not None
-                result = runner.next()
-                folder.add(result)
-                watcher.finished(result, folder.results)
-                waiting[result.cell.method] -= 1
-                if not waiting[result.cell.method]:
+                results = runner.next()
+                news = [result for result in results if result.cell not in folder.results]
+                folder.add(results)
+                for result in news:
+                    watcher.finished(result, folder.results)
+                spec = results[0].cell.method
+                waiting[spec] -= len(results)
+                if not waiting[spec]:
                     break
             else:
                 return
@@ -163,8 +203,8 @@ def _train_missing(run: Run, folder: Folder, jobs: int, watcher: Watcher) -> Non
             runner.close()
 
 
-def _interleaved(queues: list[list[Cell]]) -> list[Cell]:
-    """The methods' cells in turn, so that all grids fill at the same pace."""
+def _interleaved(queues: list[list[Chunk]]) -> list[Chunk]:
+    """The methods' chunks in turn, so that all grids fill at the same pace."""
     longest = max(map(len, queues), default=0)
     return [queue[index] for index in range(longest) for queue in queues if index < len(queue)]
 

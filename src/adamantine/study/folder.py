@@ -14,7 +14,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,13 +44,13 @@ class Folder:
         self.path = path
         self.results = results
 
-    def add(self, result: Result) -> None:
-        """Appends one cell to the journal and waits until the disk has it."""
+    def add(self, results: Sequence[Result]) -> None:
+        """Appends cells to the journal and waits until the disk has them."""
         with (self.path / JOURNAL).open("ab") as journal:
-            journal.write(to_json(result).encode() + b"\n")
+            journal.write(b"".join(to_json(result).encode() + b"\n" for result in results))
             journal.flush()
             os.fsync(journal.fileno())
-        self.results[result.cell] = result
+        self.results.update((result.cell, result) for result in results)
 
     def write_table(self, order: Iterable[Cell]) -> None:
         """Writes ``results.csv`` with the cells that are done, in this order."""

@@ -36,8 +36,9 @@ class Method:
 class Plan:
     """Everything that decides the results.
 
-    ``grow`` is how many values an axis may gain on the way, ``confirm`` how many fresh seeds, which had no
-    part in choosing it, judge each method's best setting.
+    ``grow`` is how many values an axis may gain on the way, ``refine`` how often the steps around the best
+    setting are halved then, ``confirm`` how many fresh seeds, which had no part in choosing it, judge each
+    method's best setting.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Plan:
     schedule: str
     grow: int
     confirm: int = 0
+    refine: int = 0
 
     @property
     def fresh_seeds(self) -> tuple[int, ...]:
@@ -96,12 +98,18 @@ def validation_scores(method: Method, seeds: tuple[int, ...], results: Results) 
 
 
 def grown(method: Method, plan: Plan, results: Results) -> Method:
-    """The method on the grid that the results so far call for.
+    """The method on the grid that the results so far call for, the last of `growth`."""
+    return growth(method, plan, results)[-1]
+
+
+def growth(method: Method, plan: Plan, results: Results) -> list[Method]:
+    """The method's grid as it was planned, and as it has grown, step by step.
 
     While the optimum of a finished grid touches its rim, the grid gains one value on each side it
     touches, at most ``plan.grow`` times. A pure function of the results, so a resumed run grows as the
     unbroken one did.
     """
+    found = [method]
     for _ in range(plan.grow):
         if any(cell not in results for cell in cells(method, plan.seeds)):
             break
@@ -114,26 +122,5 @@ def grown(method: Method, plan: Plan, results: Results) -> Method:
             axis, side = edge.split()
             axes[axis] = extended(axes[axis], side)
         method = dataclasses.replace(method, lrs=axes["lr"], weight_decays=axes["weight_decay"])
-    return method
-
-
-def confirmation(method: Method, plan: Plan, results: Results) -> list[Cell]:
-    """The best setting of a finished grid with each fresh seed; none before it is finished."""
-    if any(cell not in results for cell in cells(method, plan.seeds)):
-        return []
-    best = choose(validation_scores(method, plan.seeds, results))
-    if best is None:
-        return []
-    lr, weight_decay = method.lrs[best[0]], method.weight_decays[best[1]]
-    return [Cell(method.spec, lr, weight_decay, seed) for seed in plan.fresh_seeds]
-
-
-def planned(method: Method, plan: Plan, results: Results) -> list[Cell]:
-    """All cells of the method that the results so far call for, in canonical order."""
-    method = grown(method, plan, results)
-    return cells(method, plan.seeds) + confirmation(method, plan, results)
-
-
-def wanted(method: Method, plan: Plan, results: Results) -> list[Cell]:
-    """The cells to run now; none when the method is done."""
-    return [cell for cell in planned(method, plan, results) if cell not in results]
+        found.append(method)
+    return found

@@ -1,7 +1,7 @@
-"""Worker processes that train cells, one cell at a time each.
+"""Worker processes that train chunks of cells, one chunk at a time each.
 
-A pool of our own rather than ``concurrent.futures``: a worker that is killed costs its cell and not the
-run, and a worker whose parent is killed ends within a moment instead of living on.
+A pool of our own rather than ``concurrent.futures``: a worker that is killed costs neither its
+chunk nor the run, and a worker whose parent is killed ends within a moment instead of living on.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from adamantine.study.cell import Cell, Result
+from adamantine.study.cell import Result
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
+from adamantine.study.stages import Chunk
 from adamantine.study.task import Task
 
 
 class Runner(Protocol):
-    """Takes cells and gives results back, in any order."""
+    """Takes chunks of cells, each to be trained as one batch, and gives their results back, in any order."""
 
-    def submit(self, cells: list[Cell]) -> None:
-        """Queues cells."""
+    def submit(self, chunks: list[Chunk]) -> None:
+        """Queues chunks."""
 
-    def next(self) -> Result:
-        """Waits for the next result."""
+    def next(self) -> list[Result]:
+        """Waits for the results of a whole chunk, or of a part of one that a lost worker left over."""
 
     def close(self) -> None:
         """Drops what is queued and ends the workers."""
@@ -44,19 +45,19 @@ def cores() -> int:
 
 
 class Inline:
-    """Runs the cells in this process: ``--jobs 1``."""
+    """Trains in this process: ``--jobs 1``."""
 
     def __init__(self, plan: Plan, task: Task) -> None:
         from adamantine.study.trainer import Trainer
 
         self.trainer = Trainer(plan, task)
-        self.queue: deque[Cell] = deque()
+        self.queue: deque[Chunk] = deque()
 
-    def submit(self, cells: list[Cell]) -> None:
-        self.queue.extend(cells)
+    def submit(self, chunks: list[Chunk]) -> None:
+        self.queue.extend(chunks)
 
-    def next(self) -> Result:
-        return self.trainer.run(self.queue.popleft())
+    def next(self) -> list[Result]:
+        return self.trainer.run_chunk(self.queue.popleft())
 
     def close(self) -> None:
         self.queue.clear()
@@ -67,39 +68,40 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     ready: bool = False
-    cell: Cell | None = None
+    chunk: Chunk | None = None
 
 
 class Pool:
-    """Runs the cells in ``jobs`` spawned processes."""
+    """Trains in ``jobs`` spawned processes."""
 
     def __init__(self, plan: Plan, jobs: int) -> None:
         self.plan = plan
-        self.queue: deque[Cell] = deque()
+        self.queue: deque[Chunk] = deque()
+        self.lost: set[Chunk] = set()  # with their worker, once
         self.workers: list[_Worker] = []
         with _interrupts_ignored():
             for _ in range(jobs):
                 self.workers.append(self._start())
 
-    def submit(self, cells: list[Cell]) -> None:
-        self.queue.extend(cells)
+    def submit(self, chunks: list[Chunk]) -> None:
+        self.queue.extend(chunks)
 
-    def next(self) -> Result:
+    def next(self) -> list[Result]:
         while True:
             for worker in self.workers:
-                if worker.ready and worker.cell is None and self.queue:
-                    cell = self.queue.popleft()
-                    worker.cell = cell
+                if worker.ready and worker.chunk is None and self.queue:
+                    chunk = self.queue.popleft()
+                    worker.chunk = chunk
                     with contextlib.suppress(OSError):  # it died meanwhile: its pipe tells so below
-                        worker.pipe.send(cell)
+                        worker.pipe.send(chunk)
             ready = wait([worker.pipe for worker in self.workers])
             for worker in self.workers:
                 if worker.pipe in ready:
-                    result = self._receive(worker)
-                    if result is not None:
-                        return result
+                    results = self._receive(worker)
+                    if results:
+                        return results
 
-    def _receive(self, worker: _Worker) -> Result | None:
+    def _receive(self, worker: _Worker) -> list[Result]:
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
@@ -107,11 +109,12 @@ class Pool:
         if isinstance(message, StudyError):
             raise message
         worker.ready = True
-        worker.cell = None
-        return message if isinstance(message, Result) else None
+        worker.chunk = None
+        return message if isinstance(message, list) else []
 
-    def _bury(self, worker: _Worker) -> Result | None:
-        """A dead worker's cell has failed; another worker takes its place."""
+    def _bury(self, worker: _Worker) -> list[Result]:
+        """Another worker takes a dead one's place, and its chunk: first whole, then cell by cell, for it may
+        have needed too much memory. A single cell that is lost twice has failed."""
         worker.process.join()
         worker.pipe.close()
         code = worker.process.exitcode
@@ -120,9 +123,17 @@ class Pool:
         self.workers.remove(worker)
         with _interrupts_ignored():
             self.workers.append(self._start())
-        if worker.cell is None:
-            return None
-        return Result(worker.cell, "failed", message=f"the worker process died (exit code {code})")
+        chunk = worker.chunk
+        if chunk is None:
+            return []
+        if chunk not in self.lost:
+            self.lost.add(chunk)
+            self.queue.appendleft(chunk)
+            return []
+        if len(chunk) > 1:
+            self.queue.extendleft((cell,) for cell in reversed(chunk))
+            return []
+        return [Result(chunk[0], "failed", message=f"the worker process died (exit code {code})")]
 
     def close(self) -> None:
         self.queue.clear()
@@ -143,7 +154,7 @@ class Pool:
 
 
 def _work(plan: Plan, pipe: Connection) -> None:
-    """The life of a worker: train each cell received until the parent hangs up."""
+    """The life of a worker: train each chunk received until the parent hangs up."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         from adamantine.study.trainer import Trainer
@@ -155,14 +166,14 @@ def _work(plan: Plan, pipe: Connection) -> None:
     pipe.send("ready")
     while True:
         try:
-            cell = pipe.recv()
+            chunk = pipe.recv()
         except EOFError:
             return
-        pipe.send(trainer.run(cell))
+        pipe.send(trainer.run_chunk(chunk))
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent is gone, even killed with SIGKILL in the middle of a cell."""
+    """Ends this process when its parent is gone, even killed with SIGKILL in the middle of a chunk."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
