@@ -11,6 +11,7 @@ NEEDED = {  # by command
     "bench": ("torch", "matplotlib", "jinja2"),
     "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
     "report": ("scipy", "matplotlib", "jinja2"),
+    "transfer": ("scipy",),
 }
 
 
