@@ -190,3 +190,9 @@ def test_the_command_reads_a_run_folder(tiny: Callable[..., Run]) -> None:
     assert "batch size 16 → 4, training examples 40 → 160, epochs 3" in said
     assert "AdamW, decay decoupled" in said
     assert "Adam + L2: no suggestion" in said
+
+    journal = run.out / "cells.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-1]))
+    assert "1 run still to do" in command(str(run.out), "--to-epochs", "9")[1]
+    journal.write_text("")
+    assert "no method has a setting" in command(str(run.out), "--to-epochs", "9")[1]

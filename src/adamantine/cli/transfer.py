@@ -70,6 +70,7 @@ def transfer(
 
     Two published rules side by side, each named. They are starting points: check them with a small grid.
     """
+    from adamantine.report.numbers import counted
     from adamantine.report.terminal import plain
     from adamantine.study import transfer as study
 
@@ -90,7 +91,12 @@ def transfer(
         if folder is not None:
             if given := [option for option, value in (numbers | named).items() if value is not None]:
                 raise StudyError(f"{given[0]}: the folder says that; give the folder or the numbers")
-            source, starts = _from_folder(folder)
+            found = study.found_in(folder)
+            source, starts = found.regime, found.starts
+            if found.unfinished:
+                console.print(
+                    f"[yellow]{counted(found.unfinished, 'run')} still to do:[/yellow] the best may change."
+                )
         else:
             if (
                 lr is None
@@ -118,17 +124,6 @@ def transfer(
                 if folder is None:
                     raise
                 console.print(f"\n{plain(start.name)}: [yellow]no suggestion[/yellow]. {plain(str(reason))}")
-
-
-def _from_folder(folder: Path) -> tuple[Regime, tuple[Start, ...]]:
-    from adamantine.study.analysis import read
-    from adamantine.study.transfer import regime_of, starts_of
-
-    comparison = read(folder)
-    starts = starts_of(comparison)
-    if not starts:
-        raise StudyError(f"{folder}: no method has a setting that every seed finished")
-    return regime_of(comparison.manifest), starts
 
 
 def _regimes(source: Regime, target: Regime) -> str:

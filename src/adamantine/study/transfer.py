@@ -14,14 +14,16 @@ L2 inside an adaptive rule has no rate: its strength differs per weight. Inside 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from adamantine.report.model import Comparison
 from adamantine.rules.decay import MODES, convert, normalized, timescale
 from adamantine.study import methods
 from adamantine.study.errors import StudyError
+from adamantine.study.folder import read_manifest, read_results
+from adamantine.study.plan import plan_from_dict
+from adamantine.study.stages import best_setting, wanted
 
 Family = Literal["adaptive", "sgd"]
 LrRule = Literal["keep", "sqrt", "linear"]
@@ -201,13 +203,33 @@ def side_by_side(start: Start, source: Regime, target: Regime, lr_rule: LrRule) 
     return {"now": now, **suggested}
 
 
-def starts_of(comparison: Comparison) -> tuple[Start, ...]:
-    """The best settings of a comparison's methods."""
-    return tuple(
-        Start(m.name, m.spec, m.decay, m.lrs[m.best[0]], m.weight_decays[m.best[1]])
-        for m in comparison.methods
-        if m.best is not None
-    )
+@dataclass(frozen=True)
+class Found:
+    """What a run folder of ``adamantine compare`` says."""
+
+    regime: Regime
+    starts: tuple[Start, ...]  # of the methods that have a best setting
+    unfinished: int  # runs still to do; the best settings may change
+
+
+def found_in(folder: Path) -> Found:
+    """The best setting so far of each compared method, and the regime that it was trained in.
+
+    Raises:
+        StudyError: no run folder, or none of its methods has a setting that every seed finished.
+    """
+    manifest, results = read_manifest(folder), read_results(folder)
+    try:
+        plan = plan_from_dict(manifest["configuration"])
+        task, train_size = manifest["task"], int(manifest["data"]["train"])
+        regime = Regime(min(int(task["batch_size"]), train_size), train_size, task["epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StudyError(f"{folder}: its manifest is damaged ({error})") from error
+    best = {method: best_setting(method, plan, results) for method in plan.methods}
+    starts = tuple(Start(m.name, m.spec, m.decay, *setting) for m, setting in best.items() if setting)
+    if not starts:
+        raise StudyError(f"{folder}: no method has a setting that every seed finished")
+    return Found(regime, starts, sum(len(wanted(method, plan, results)) for method in plan.methods))
 
 
 def family_of(spec: str) -> Family:
@@ -234,12 +256,6 @@ def decay_of(spec: str, decay: str) -> str:
         )
     decoupled = parsed.class_name == "AdamW" or dict(parsed.arguments).get("decoupled_weight_decay")
     return "decoupled" if decoupled else "l2"
-
-
-def regime_of(manifest: Mapping[str, Any]) -> Regime:
-    """The regime that a run of ``adamantine compare`` was trained in."""
-    task, train_size = manifest["task"], int(manifest["data"]["train"])
-    return Regime(min(int(task["batch_size"]), train_size), train_size, task["epochs"])
 
 
 def _unit(decay: str) -> str:
