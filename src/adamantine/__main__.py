@@ -12,6 +12,7 @@ NEEDED = {  # by command
     "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
     "report": ("scipy", "matplotlib", "jinja2"),
     "transfer": ("scipy",),
+    "tune": ("torch", "sklearn", "scipy", "matplotlib"),
 }
 
 

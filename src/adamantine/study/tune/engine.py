@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import warnings
@@ -47,6 +48,8 @@ def check(sampler: str, pruner: str) -> None:
     for option, name, known in (("--sampler", sampler, SAMPLERS), ("--pruner", pruner, PRUNERS)):
         if name not in known:
             raise StudyError(f"{option} {name!r}: there are {', '.join(known)}")
+    if importlib.util.find_spec("optuna") is None:
+        raise StudyError('tune needs optuna: pip install "adamantine[tune]"')
     package = NEEDED.get(sampler)
     if package and importlib.util.find_spec(package) is None:
         raise StudyError(f"--sampler {sampler} needs a package more: pip install {package}")
@@ -78,7 +81,7 @@ def make_sampler(name: str, space: Space, *, seed: int, index: int, trials: int)
 
 
 def grid_points(space: Space, trials: int) -> list[dict[str, Any]]:
-    """At most ``trials`` settings, on equidistant logarithms, as many values for one axis as for the other."""
+    """At most ``trials`` settings, on equidistant logarithms, each axis with as many values as the other."""
     axes = space.axes()
     choices: list[dict[str, Any]] = [{"decay": "some"}, {"decay": "none"}] if space.zero else [{}]
     count = max(int((trials / len(choices)) ** (1 / len(axes)) + 1e-9), 1)
@@ -174,7 +177,9 @@ def open_study(storage: Any, name: str, pruner: BasePruner, identity: Mapping[st
             known = study.user_attrs.get("adamantine")
         except Exception as error:  # a database's
             what = " ".join(str(error).split())[:200]
-            raise StudyError(f"the storage refuses the study {name!r}: {type(error).__name__}: {what}") from error
+            raise StudyError(
+                f"the storage refuses the study {name!r}: {type(error).__name__}: {what}"
+            ) from error
     if known is None:
         if study.get_trials(deepcopy=False):
             raise StudyError(f"the storage has a study {name!r} that is none of ours; use another --out")
@@ -182,6 +187,14 @@ def open_study(storage: Any, name: str, pruner: BasePruner, identity: Mapping[st
     elif known != dict(identity):
         raise StudyError(f"the storage has another search under the name {name!r}; use another --out")
     return study
+
+
+def delete_study(storage: Any, name: str) -> None:
+    """Removes the study of that name, if there is one."""
+    import optuna
+
+    with quiet(), contextlib.suppress(KeyError):
+        optuna.delete_study(study_name=name, storage=storage)
 
 
 def importance(study: optuna.Study, names: Sequence[str]) -> dict[str, float]:

@@ -7,8 +7,9 @@ Trials are asked, trained and told in batches. Three things make a resumed searc
   killed between two tells is told to its end;
 - a batch that was killed earlier is failed, and its settings are asked again, in their order.
 
-Exact for every sampler with the pruners ``median`` and ``none``. Successive halving and Hyperband compare with what
-failed trials had reported, and Hyperband goes by the trial's number: there a resumed search may prune differently.
+Exact for every sampler with the pruners ``median`` and ``none``. Successive halving and Hyperband compare
+with what failed trials had reported, and Hyperband goes by the trial's number: there a resumed search may
+prune differently.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Outcome:
 
     @property
     def value(self) -> float:
-        """The mean over seeds; infinite when one diverged, which a sampler takes for very bad, not for unknown."""
+        """The mean over seeds; infinite when one diverged: to a sampler that is very bad, and not unknown."""
         return math.fsum(self.scores) / len(self.scores) if self.scores else math.inf
 
 

@@ -41,8 +41,8 @@ class Setting:
 class Units:
     """A setting's decay in all units; ``None`` where a unit does not exist for the mode or at no decay.
 
-    ``gamma``: the fraction that a step at the peak lr takes off a weight. ``steps``, ``epochs``: 1/γ, how long
-    the weights remember an update.
+    ``gamma``: the fraction that a step at the peak lr takes off a weight. ``steps``, ``epochs``: 1/γ, how
+    long the weights remember an update.
     """
 
     weight_decay: float
@@ -82,6 +82,15 @@ class Space:
             trial.suggest_float(name, low, high, log=True)
         if self.zero:
             trial.suggest_categorical("decay", ("some", "none"))
+
+    def distributions(self) -> dict[str, Any]:
+        """The same as Optuna's distributions."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        axes: dict[str, Any] = {
+            name: FloatDistribution(low, high, log=True) for name, (low, high) in self.axes().items()
+        }
+        return axes | ({"decay": CategoricalDistribution(("some", "none"))} if self.zero else {})
 
     def setting(self, params: Mapping[str, Any]) -> Setting:
         """What the parameters mean to an optimizer."""
@@ -131,7 +140,7 @@ class Space:
         return tuple(found)
 
     def wider(self, edges: tuple[str, ...]) -> Space:
-        """The space with every touched side moved out, by half a decade or a quarter of the range if that is more.
+        """The space with every touched side moved out, by half a decade or a quarter of the range.
 
         >>> Space("decoupled", "gamma", (1e-3, 1e-1), (1e-4, 1e-2)).wider(("gamma high",)).strength
         (0.0001, 0.0316)
@@ -149,7 +158,9 @@ class Space:
     def words(self) -> str:
         """The ranges, for a reader: ``lr 1e-3 to 0.1, γ 1e-4 to 0.01``."""
         letters = {"lr": "lr", "gamma": "γ", "weight_decay": "λ"}
-        parts = [f"{letters[name]} {setting(low)} to {setting(high)}" for name, (low, high) in self.axes().items()]
+        parts = [
+            f"{letters[name]} {setting(low)} to {setting(high)}" for name, (low, high) in self.axes().items()
+        ]
         return ", ".join(parts) + (", or no decay" if self.zero else "")
 
     @property
@@ -160,9 +171,9 @@ class Space:
         if self.axis == "gamma":
             return ""
         return {
-            "l2": "L2 decay goes through the rule's own scale, γ = lr·λ means nothing: λ is searched as it is",
-            "independent": "independent decay is multiplied by no lr: its λ is γ and is searched as it is",
-            "": "the decay mode of this class is not known: λ is searched as it is",
+            "l2": "L2 decay goes through the rule's own scale, so γ = lr·λ means nothing: λ is searched",
+            "independent": "independent decay is multiplied by no lr, its λ is γ: λ is searched",
+            "": "the decay mode of this class is not known: λ is searched",
         }.get(self.mode, "")
 
 
@@ -190,7 +201,9 @@ def space(
     if gamma is not None and weight_decay is not None:
         raise StudyError(f"--gamma and --weight-decay are both given for {spec}; one of them decides")
     if gamma is not None and coordinates != "gamma":
-        raise StudyError("--gamma is a range of the γ coordinates; give --weight-decay, or --coordinates gamma")
+        raise StudyError(
+            "--gamma is a range of the γ coordinates; give --weight-decay, or --coordinates gamma"
+        )
     if mode == "none" or weight_decay == (0.0, 0.0):
         return Space(mode, "weight_decay", lr, None)
     if coordinates == "gamma" and mode in PRODUCT:

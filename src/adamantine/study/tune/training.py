@@ -15,16 +15,21 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 REPORTS = 10  # to the pruner in a training, at most: each is written to the storage
-OnEpoch = Callable[[int, Mapping[int, float]], Collection[int]]
 Report = Callable[[int, float], None]
 Objective = Callable[[float, float, int, Report], float]
+
+
+class OnEpoch(Protocol):
+    """Is told the validation scores of an epoch by index, and says which indices to stop."""
+
+    def __call__(self, epoch: int, validation: Mapping[int, float]) -> Collection[int]: ...
 
 
 class Runner(Protocol):
     """Trains cells; the seam for other engines.
 
-    ``on_epoch(epoch, {index of a cell: validation score})`` is to be called after each evaluated epoch with all
-    cells still in training, and returns the indices to stop, whose status is then ``"pruned"``. Results
+    ``on_epoch(epoch, {index of a cell: validation score})`` is to be called after each evaluated epoch with
+    all cells still in training, and returns the indices to stop, whose status is then ``"pruned"``. Results
     come in the order of the cells.
     """
 
@@ -91,12 +96,16 @@ def _deaf(epoch: int, score: float) -> None:
 class Reports:
     """Stands between a training and the pruner: the mean over a trial's seeds, epoch by epoch.
 
-    The members of trial ``k`` are ``k * seeds`` to ``(k + 1) * seeds - 1``. When one of them diverges the trial
-    is decided, and the others are stopped.
+    The members of trial ``k`` are ``k * seeds`` to ``(k + 1) * seeds - 1``. When one of them diverges the
+    trial is decided, and the others are stopped.
     """
 
     def __init__(
-        self, trials: Sequence[Trial], seeds: int, epochs: int, tick: Callable[[int], None] = lambda epoch: None
+        self,
+        trials: Sequence[Trial],
+        seeds: int,
+        epochs: int,
+        tick: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self.trials = trials
         self.seeds = seeds
