@@ -231,8 +231,8 @@ def connect(ray: ModuleType, address: str | None, jobs: int | None, *, upload: b
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise StudyError(
-            f"--address {address}: cannot use a Ray cluster there ({_line(error)}); "
-            "start one with: ray start --head; or leave --address out"
+            f"--address {address}: cannot use a Ray cluster there ({_line(error)}); if it asks for a token, "
+            "set RAY_AUTH_MODE=token; without --address, Ray runs on this machine alone"
         ) from error
 
 
