@@ -19,6 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from adamantine.study.ensemble import kernels
+
+SHORT = 16  # places: up to here small matrix products beat the fused attention kernel
+
 _warn_of_fallback: Callable[[bool], None] = torch._C._functorch._set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
 
 
@@ -90,9 +94,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.dim() != 3:
         raise Declined
     rows = x.reshape(len(x), -1, x.shape[-1])
-    product = (
-        torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
-    )
+    product: Tensor = kernels.Linear.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
     return product.view(*x.shape[:-1], weight.shape[1])
 
 
@@ -189,9 +191,11 @@ def attention(
     if attn_mask is not None or query.dim() < 4:
         raise Declined
     _no_dropout(dropout_p)
-    y = F.scaled_dot_product_attention(
-        query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), is_causal=is_causal, **options
-    )
+    folded = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+    if not options and query.shape == key.shape == value.shape and query.shape[-2] <= SHORT:
+        y: Tensor = kernels.ShortAttention.apply(*folded, is_causal)  # type: ignore[no-untyped-call]
+    else:
+        y = F.scaled_dot_product_attention(*folded, is_causal=is_causal, **options)
     return y.view(*query.shape[:2], *y.shape[1:])
 
 
@@ -233,10 +237,10 @@ def cross_entropy(
     usual = weight is None and size_average is None and reduce is None and not label_smoothing
     if not usual or reduction != "mean" or logits.dim() != 3 or target.dim() != 2:
         raise Declined
-    each = F.cross_entropy(
-        logits.flatten(0, 1), target.flatten(), ignore_index=ignore_index, reduction="none"
-    )
-    return each.view_as(target).sum(1) / (target != ignore_index).sum(1)
+    if ignore_index >= 0 or not target.numel() or int(target.min()) < 0:
+        raise Declined  # some may be left out of the mean
+    found: Tensor = kernels.CrossEntropy.apply(logits, target)  # type: ignore[no-untyped-call]
+    return found
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
