@@ -1,21 +1,21 @@
 """Do the rules of ``adamantine transfer`` land in the basin of the regime they point at? AdamW on the digits.
 
-python benchmarks/transfer.py      # 2 500 trainings; writes benchmarks/results/transfer.json, resumes in runs/
+python benchmarks/transfer.py    # 2 500 trainings; writes benchmarks/results/transfer.json, resumes in runs/
 
-**What is done.** AdamW is tuned in a source regime (batch size 40, 400 examples, 100 epochs, cosine): lr 5e-4 to
-3.2e-2 and λ 0.08 to 20.48 in steps of 2, three seeds, a grid that grows where its optimum touches the rim. Each
-rule then makes a setting for six other regimes, without seeing them. Each of these is also tuned by the same
-grid. *unchanged* keeps lr and λ as they are: what a rule has to beat.
+**What is done.** AdamW is tuned in a source regime (batch size 40, 400 examples, 100 epochs, cosine): lr 5e-4
+to 3.2e-2 and λ 0.08 to 20.48 in steps of 2, three seeds, a grid that grows where its optimum touches the rim.
+Each rule then makes a setting for six other regimes, without seeing them. Each of these is also tuned by the
+same grid. *unchanged* keeps lr and λ as they are: what a rule has to beat.
 
 **What counts.** (a) Is the suggested setting in the basin: its validation error, paired by the grid's seeds, on
-average no more above that of the regime's own best than the noise between seeds (``statistics.paired_spread``, as in
-every report)? For comparison, the share of all settings of the grid that are. (b) Its test error minus that
-of the regime's own best over 20 seeds that no choice has seen: mean and 95 % interval.
+average no more above that of the regime's own best than the noise between seeds (``statistics.paired_spread``,
+as in every report)? For comparison, the share of all settings of the grid that are. (b) Its test error minus
+that of the regime's own best over 20 seeds that no choice has seen: mean and 95 % interval.
 
 **Predictions**, written before anything was measured:
 
-1. *timescale* is in the basin in at least 5 of 6 regimes, and over all six its mean excess in test error is below
-   0.3 percentage points.
+1. *timescale* is in the basin in at least 5 of 6 regimes, and over all six its mean excess in test error is
+   below 0.3 percentage points.
 2. *normalized* is in the basin in at least 4 of 6.
 3. *unchanged* is in the basin in at most 4 of 6, and its mean excess is larger than that of both rules.
 """
