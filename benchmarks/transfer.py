@@ -7,10 +7,10 @@ to 3.2e-2 and λ 0.08 to 20.48 in steps of 2, three seeds, a grid that grows whe
 Each rule then makes a setting for six other regimes, without seeing them. Each of these is also tuned by the
 same grid. *unchanged* keeps lr and λ as they are: what a rule has to beat.
 
-**What counts.** (a) Is the suggested setting in the basin: its validation error, paired by the grid's seeds, on
-average no more above that of the regime's own best than the noise between seeds (``statistics.paired_spread``,
-as in every report)? For comparison, the share of all settings of the grid that are. (b) Its test error minus
-that of the regime's own best over 20 seeds that no choice has seen: mean and 95 % interval.
+**What counts.** (a) Is the suggested setting in the basin: its validation error, paired by the grid's seeds,
+on average no more above that of the regime's own best than the noise between seeds (as in every report,
+``statistics.paired_spread``)? For comparison, the share of all settings of the grid that are. (b) Its test
+error minus that of the regime's own best over 20 seeds that no choice has seen: mean and 95 % interval.
 
 **Predictions**, written before anything was measured:
 
