@@ -103,9 +103,9 @@ def _resampled(scores: Floats, diverged: Bools) -> tuple[Floats, Indices]:
     """E of each *different* resample of the seeds, the first being the seeds as they are, and for each of
     `RESAMPLES` draws which one it is: three seeds have no more than ten.
 
-    A mean of 0 counts as half the smallest positive score, a mistake that almost happened.
+    A mean of 0 counts as half of what the smallest positive score in one of the runs would make it.
     """
-    floor = scores[scores > 0].min() / 2
+    floor = scores[scores > 0].min() / scores.shape[2] / 2
     scores = np.where(diverged, np.nanmax(scores), scores)
     # In an order that does not depend on how the seeds are numbered, so that no score or interval does.
     scores = scores[:, :, np.lexsort(np.nan_to_num(scores).reshape(-1, scores.shape[2]))]
@@ -123,7 +123,7 @@ def _scored(
     """The score of the seeds as they are, ± Student's t times the bootstrap standard error.
 
     The error is multiplied by √(n/(n-1)), since n resampled values vary so much less than n new ones
-    (Hesterberg 2015, The American Statistician 69:371, Section 3.3). For a mean this is the t interval
+    (Hesterberg 2015, The American Statistician 69:371). For a mean this is the t interval
     itself. Percentiles of resamples would not do: those of three seeds hold a true mean three times in four.
     """
     values, note = definition.score(surface, coordinates)

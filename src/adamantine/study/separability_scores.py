@@ -93,17 +93,18 @@ def _largest_rectangle(surface: Surface) -> tuple[slice, Floats] | None:
 
     The z are those of the middle lr, so that grids whose axes step alike need no interpolation at all.
     """
-    best: tuple[tuple[int, int], slice, Floats] | None = None
+    best: tuple[slice, Floats] | None = None
+    most = 0
     shifts, slack = surface.shear * surface.x, 1e-9
     for first in range(len(shifts)):
         for last in range(first + FEWEST - 1, len(shifts)):
             z = surface.y + shifts[(first + last) // 2]
             low, high = surface.y[0] + shifts[first : last + 1], surface.y[-1] + shifts[first : last + 1]
             z = z[(z >= low.max() - slack) & (z <= high.min() + slack)]
-            size = len(z) * (last - first + 1), last
-            if len(z) >= FEWEST and (best is None or size[0] > best[0][0]):
-                best = size, slice(first, last + 1), z
-    return best and best[1:]
+            size = len(z) * (last - first + 1)
+            if len(z) >= FEWEST and size > most:
+                most, best = size, (slice(first, last + 1), z)
+    return best
 
 
 def _at(surface: Surface, lr: Indices, z: Floats) -> tuple[Floats, Bools]:
