@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adamantine.report.model import Bools, MethodGrid
+from adamantine.report.words import Words
 
 #: What the numbers below mean, for a reader.
-RULE = (
+RULE = Words(
     "Its width along an axis is that of the run of its settings through the best one, in octaves (factors "
     "of 2); ≥ where the run reaches the rim of the grid or no decay at all; less than 1 step where both "
-    "neighbours are outside."
+    "neighbours are outside.",
+    "它沿一条轴的宽度，是经过最佳设置的那一串盆地内设置的宽度，以二倍程（因子 2）计；≥ 表示这一串到达网格边"
+    "缘或完全没有衰减；“不到一格”表示两侧相邻的设置都在盆地之外。",
 )
 
 

@@ -11,8 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from adamantine.report.model import Curves, Floats, MethodGrid
-from adamantine.report.numbers import Scores, setting
+from adamantine.report.numbers import setting
+from adamantine.report.phrases import Written, fill
 from adamantine.report.theme import stroke
+from adamantine.report.words import Words
 
 _MARKERS, _MARKER_SIZE = 6, 6.0  # per curve; points
 _MOST_POINTS = 300  # per curve: more than a panel has pixels for
@@ -23,29 +25,39 @@ class Quantity:
     """One panel of curves: what it shows of `Curves`, and how its axis reads."""
 
     name: str
-    title: str
-    label: str
+    title: Words
+    label: Words
     of: Callable[[Curves], Floats]
     scale: float = 1.0
 
 
-def quantities(scores: Scores) -> tuple[Quantity, ...]:
+def quantities(scores: Written) -> tuple[Quantity, ...]:
     """The three panels of every report."""
     return (
-        Quantity("train-loss", "Train loss", "train loss (without the L2 penalty)", lambda c: c.train_loss),
+        Quantity(
+            "train-loss",
+            Words("Train loss", "训练损失"),
+            Words("train loss (without the L2 penalty)", "训练损失（不含 L2 惩罚项）"),
+            lambda c: c.train_loss,
+        ),
         Quantity(
             "validation",
-            f"Validation {scores.name}",
-            f"validation {scores.label}",
+            fill(Words("Validation {score}", "验证{score}"), score=scores(lambda s: s.name)),
+            fill(Words("validation {score}", "验证{score}"), score=scores(lambda s: s.label)),
             lambda c: c.validation,
-            scores.scale,
+            scores.en.scale,
         ),
-        Quantity("norm", "Norm of the decaying weights", "‖θ‖₂ of the weights that decay", lambda c: c.norm),
+        Quantity(
+            "norm",
+            Words("Norm of the decaying weights", "参与衰减的权重的范数"),
+            Words("‖θ‖₂ of the weights that decay", "参与衰减的权重的 ‖θ‖₂"),
+            lambda c: c.norm,
+        ),
     )
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A curve's mean, lowest and highest seed, at the points where at least one seed was measured."""
 
     x: Floats
@@ -54,7 +66,7 @@ class _Line:
     high: Floats
 
     @classmethod
-    def of(cls, epoch: Floats, rows: Floats) -> _Line:
+    def of(cls, epoch: Floats, rows: Floats) -> Line:
         measured = np.isfinite(rows).any(axis=0)
         x, rows = epoch[measured], rows[:, measured]
         if x.size > _MOST_POINTS:
@@ -77,7 +89,7 @@ def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -
     for index, method in enumerate(methods):
         if method.curves is None:
             continue
-        line = _Line.of(method.curves.epoch, quantity.of(method.curves) * quantity.scale)
+        line = Line.of(method.curves.epoch, quantity.of(method.curves) * quantity.scale)
         if line.x.size == 0:
             continue
         style = stroke(index)
@@ -103,7 +115,7 @@ def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     ax.margins(x=0.02)
     ax.set_xlabel("epoch")
-    ax.set_ylabel(quantity.label)
+    ax.set_ylabel(quantity.label.en)
     _scale_axis(ax, np.concatenate(values) if values else np.empty(0))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adamantine.report.separability_model import Separability
 from adamantine.report.words import Words
 
 Floats = NDArray[np.float64]
@@ -112,3 +113,4 @@ class Comparison:
     # command, configuration, versions, seeds, machine
     manifest: Mapping[str, Any] = field(default_factory=dict)
     steps_per_epoch: int | None = None  # None where the run did not record it
+    separability: tuple[Separability, ...] = ()  # in λ and in γ, of each method in turn

@@ -1,4 +1,4 @@
-"""The report page: what the template shows, and how everything gets onto the disk."""
+"""The report page: from a comparison, or the article's claims, to HTML that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,57 +7,117 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from adamantine.report.basin import RULE, widths
-from adamantine.report.figures import Panels, figure_files, order_by_test
-from adamantine.report.files import write_atomic
-from adamantine.report.model import Comparison, Difference, MethodGrid
-from adamantine.report.numbers import Scores, counted, printable, setting
-from adamantine.report.theme import Stroke, roles, stroke
+from adamantine.report.article import OPTIMIZERS
+from adamantine.report.basin import RULE
+from adamantine.report.claimmodel import ClaimResult
+from adamantine.report.claimtable import ClaimView, answer_of, headings, tally
+from adamantine.report.curves import has_curves, quantities
+from adamantine.report.figures import order_by_test
+from adamantine.report.heatmap import shared_norm
+from adamantine.report.model import Comparison, MethodGrid
+from adamantine.report.numbers import printable
+from adamantine.report.phrases import Written, counted, fill, scores_of, term
+from adamantine.report.svgchart import curves, test_scores
+from adamantine.report.svgmap import Maps
+from adamantine.report.tables import (
+    DECAYS,
+    ArticleTable,
+    DifferenceView,
+    MethodView,
+    SeparabilityTable,
+    not_measured,
+    score_names,
+)
+from adamantine.report.theme import roles
+from adamantine.report.words import Language, Words
 
-_EDGES = {
-    "lr low": "best at the lowest learning rate of its grid",
-    "lr high": "best at the highest learning rate of its grid",
-    "weight_decay low": "best at the lowest weight decay of its grid",
-    "weight_decay high": "best at the highest weight decay of its grid",
-}
-
-_DECAYS = {
-    "none": "No decay: λ is not used.",
-    "l2": "The penalty λ‖θ‖²/2 is part of the loss: λθ joins the gradient and goes through the update rule.",
-    "decoupled": "Every step multiplies the weights by 1 − ηλ, outside the update rule.",
-    "independent": "Every step multiplies the weights by 1 − (η/η_max)λ: it follows the schedule, not the "
-    "size of the learning rate.",
-    "corrected": "Every step multiplies the weights by 1 − (η²/η_max)λ.",
-    "cautious": "Like decoupled, only where the update does not already grow the weight.",
-}
+_SCRIPTS = ("copy.js", "map.js")
 
 #: An option in a text, with its quoted argument if it has one.
 _OPTION = re.compile(r"((?<![\w-])--[a-z][a-z-]*[a-z](?: '[^']*')?)")
 
 #: Of the manifest, shown in this order before anything else.
-_RUN_FACTS = ("seeds", "fresh seeds", "versions", "machine")
+_RUN_FACTS = {
+    "seeds": Words("seeds", "种子"),
+    "fresh seeds": Words("fresh seeds", "新种子"),
+    "versions": Words("versions", "版本"),
+    "machine": Words("machine", "机器"),
+}
 
 
-def write(comparison: Comparison, out_dir: Path) -> None:
-    """Write figures and page; see `adamantine.report.render`."""
-    (out_dir / "figures").mkdir(parents=True, exist_ok=True)
-    for name, content in figure_files(comparison):
-        write_atomic(out_dir / "figures" / name, content)
-    write_atomic(out_dir / "report.html", page(comparison).encode(errors="replace"))
+def page(comparison: Comparison, language: Language = "en", claims: Sequence[ClaimResult] = ()) -> str:
+    """The page of a comparison, with the claims where some are given: no network, no other file."""
+    scores = scores_of(comparison, language)
+    methods = [MethodView.of(comparison, i, language) for i in range(len(comparison.methods))]
+    order = order_by_test(comparison.methods)
+    first = comparison.methods[order[0]].name if order else ""
+    leading = [d for d in comparison.differences if first in (d.a, d.b)] or list(comparison.differences)
+    maps = Maps(comparison, shared_norm(comparison.methods), language)
+    shown = [q for q in quantities(Written.of(comparison)) if has_curves(comparison.methods, q)]
+    article = ArticleTable.of(comparison, methods, language)
+    advice = [with_options(line.of(language)) for line in comparison.advice]
+    separability = SeparabilityTable.of(comparison.separability, language)
+    return _rendered(
+        "report.html",
+        language,
+        task=comparison.task,
+        task_title=term(comparison.task_title or comparison.task).of(language),
+        answer=comparison.answer.of(language),
+        scores=scores,
+        advice=advice,
+        basin_rule=comparison.basin_rule.of(language),
+        width_rule=RULE.of(language),
+        facts=_facts(comparison, language),
+        contents=_contents(language, bool(methods), bool(advice), article, separability.rows, shown, claims),
+        methods=[methods[i] for i in order],
+        headings=_method_headings(scores.name, language),
+        drawn=[m for m in methods if comparison.methods[m.index].curves is not None],
+        differences=[DifferenceView.of(d, scores) for d in leading],
+        other_differences=[DifferenceView.of(d, scores) for d in comparison.differences if d not in leading],
+        article=article,
+        absent=_absent(comparison),
+        decays=_decays(comparison, language),
+        maps={m.index: {"λ": maps.draw(m.index, "λ"), "γ": maps.draw(m.index, "γ")} for m in methods},
+        colour_key=maps.colour_key() if methods else "",
+        test_scores=test_scores(comparison, order, language) if methods else "",
+        separability=separability,
+        score_names=score_names(language),
+        curves=[(_caption(q.label.of(language)), curves(comparison, q, language)) for q in shown],
+        judged_afresh=any(m.fresh_seeds for m in comparison.methods),
+        reproduction=Reproduction.of(comparison.manifest, language),
+        **_claims(claims, language),
+    )
 
 
-def page(comparison: Comparison) -> str:
-    """The page as HTML that needs nothing else: no network, no other file."""
+def claims_page(claims: Sequence[ClaimResult], language: Language = "en", command: str = "") -> str:
+    """The page of a run of the claims alone."""
+    return _rendered(
+        "claims-page.html",
+        language,
+        answer=answer_of(claims).of(language),
+        reproduction=Reproduction.of({"command": command} if command else {}, language),
+        **_claims(claims, language),
+    )
+
+
+def _claims(claims: Sequence[ClaimResult], language: Language) -> dict[str, Any]:
+    return {
+        "claims": [ClaimView.of(claim, language) for claim in claims],
+        "tally": tally(claims, language),
+        "claim_headings": headings(language),
+    }
+
+
+def _rendered(template: str, language: Language, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("adamantine.report"),
         autoescape=True,
@@ -65,49 +125,88 @@ def page(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = resources.files("adamantine.report").joinpath("templates/copy.js").read_text(encoding="utf-8")
-    scores = Scores.of(comparison)
-    panels = Panels(comparison)
-    methods = [MethodView.of(m, i, scores) for i, m in enumerate(comparison.methods)]
-    order = order_by_test(comparison.methods)
-    first = comparison.methods[order[0]].name if order else ""
-    leading = [d for d in comparison.differences if first in (d.a, d.b)] or list(comparison.differences)
-    return environment.get_template("report.html").render(
-        comparison=comparison,
-        scores=scores,
-        advice=[with_options(line.en) for line in comparison.advice],
-        width_rule=RULE,
-        facts=_facts(comparison),
-        methods=[methods[i] for i in order],
-        drawn=[m for m in methods if comparison.methods[m.index].curves is not None],
-        differences=[DifferenceView.of(d, scores) for d in leading],
-        other_differences=[DifferenceView.of(d, scores) for d in comparison.differences if d not in leading],
-        decays={m.decay: _DECAYS[m.decay] for m in comparison.methods if m.decay in _DECAYS},
-        heatmaps={m.index: Markup(panels.heatmap(m.index)) for m in methods},
-        colour_bar=Markup(panels.colour_bar()),
-        test_scores=Markup(panels.test_scores()),
-        curves=[(q, Markup(drawing)) for q, drawing in panels.curves()],
-        judged_afresh=any(m.fresh_seeds for m in comparison.methods),
-        reproduction=Reproduction.of(comparison.manifest),
+    folder = resources.files("adamantine.report").joinpath("templates")
+    script = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return environment.get_template(template).render(
+        language=language,
+        say=lambda en, zh: Words(en, zh).of(language),
         theme_roles=roles(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
     )
 
 
-def _facts(comparison: Comparison) -> list[str]:
+def _contents(language: Language, methods: bool, *parts: object) -> list[tuple[str, str]]:
+    """Anchors and names of the page's parts, of those that it has."""
+    advice, article, separability, training, claims = parts
+    every = (
+        (advice, "advice", Words("What to do", "怎么做")),
+        (methods, "methods", Words("Best settings", "最佳设置")),
+        (article, "article", Words("The article's table", "文章的对比表")),
+        (methods, "heatmaps", Words("Heat maps", "热图")),
+        (separability, "separability", Words("Separability", "可分性")),
+        (training, "curves", Words("Training", "训练过程")),
+        (claims, "claims", Words("Claims", "论断")),
+        (True, "reading", Words("How to read this", "怎样读")),
+        (True, "reproduce", Words("How to reproduce", "如何复现")),
+    )
+    return [(anchor, words.of(language)) for there, anchor, words in every if there]
+
+
+def _method_headings(score: str, language: Language) -> list[str]:
+    return [
+        words.of(language)
+        for words in (
+            Words("Method", "方法"),
+            fill(Words("Test {score}", "测试{score}"), score=score),
+            Words("Learning rate η", "学习率 η"),
+            Words("Weight decay λ", "权重衰减 λ"),
+            Words("Per step γ", "每步衰减 γ"),
+            Words("Timescale τ", "时间尺度 τ"),
+            Words("Decay mode", "衰减方式"),
+            Words("Basin", "盆地"),
+            Words("Diverged", "发散"),
+        )
+    ]
+
+
+def _absent(comparison: Comparison) -> list[object]:
+    """The article's optimizers that the run has not got, where it has any of them at all."""
+    missing = not_measured(comparison)
+    return list(missing) if len(missing) < len(OPTIMIZERS) else []
+
+
+def _decays(comparison: Comparison, language: Language) -> list[tuple[str, str]]:
+    """Names and meanings of the modes that occur."""
+    modes = dict.fromkeys(m.decay for m in comparison.methods if m.decay in DECAYS)
+    return [(DECAYS[mode][0].of(language), DECAYS[mode][1].of(language)) for mode in modes]
+
+
+def _facts(comparison: Comparison, language: Language) -> list[str]:
     """How much the answer rests on."""
     methods = comparison.methods
     seeds = sorted({len(m.seeds) for m in methods})
     facts = [counted(len(methods), "method"), counted(sum(m.basin.size for m in methods), "setting")]
-    if seeds:
-        facts.append(counted(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds")
+    if len(seeds) == 1:
+        facts.append(counted(seeds[0], "seed"))
+    elif seeds:
+        facts.append(fill(Words("{a} to {b} seeds", "{a} 至 {b} 个种子"), a=str(seeds[0]), b=str(seeds[-1])))
     if fresh := max((len(m.fresh_seeds) for m in methods), default=0):
-        facts.append(f"{counted(fresh, 'fresh seed')} to judge by")
-    missing = sum(int((np.isnan(m.validation) & ~m.diverged).sum()) for m in methods)
-    if missing:
-        facts.append(f"{counted(missing, 'run')} not done yet")
-    return facts
+        facts.append(
+            fill(Words("{seeds} to judge by", "{seeds}用于评判"), seeds=counted(fresh, "fresh seed"))
+        )
+    if missing := sum(_undone(m) for m in methods):
+        facts.append(fill(Words("{runs} not done yet", "还有 {runs}未完成"), runs=counted(missing, "run")))
+    return [fact.of(language) for fact in facts]
+
+
+def _caption(label: str) -> str:
+    return label[:1].upper() + label[1:]
+
+
+def _undone(method: MethodGrid) -> int:
+    return int((np.isnan(method.validation) & ~method.diverged).sum())
 
 
 def with_options(text: str) -> Markup:
@@ -128,83 +227,6 @@ def with_options(text: str) -> Markup:
 
 
 @dataclass(frozen=True)
-class MethodView:
-    """One method's row of the table, in words."""
-
-    index: int  # place in the comparison: gives colour and panel
-    name: str
-    spec: str  # what the command line took, where it says more than the name
-    stroke: Stroke
-    decay: str
-    decay_label: str
-    lr: str
-    weight_decay: str
-    score: str
-    interval: str
-    seeds: str
-    basin: str
-    basin_lrs: str
-    basin_decays: str
-    diverged: str
-    any_diverged: bool
-    edges: list[str]
-    validation: str  # mean validation score at the best setting
-
-    @classmethod
-    def of(cls, method: MethodGrid, index: int, scores: Scores) -> MethodView:
-        best, cells = method.best, method.basin.size
-        diverged = int(method.diverged.any(axis=2).sum())
-        has_basin = best is not None and bool(method.basin.any())
-        lrs, decays = (f"{w} octaves" if w[-1].isdigit() else w for w in widths(method))
-        return cls(
-            index=index,
-            name=printable(method.name),
-            spec="" if method.spec == method.name else printable(method.spec),
-            stroke=stroke(index),
-            decay=method.decay,
-            decay_label=method.decay or "its own",
-            lr="–" if best is None else setting(method.lrs[best[0]]),
-            weight_decay="–" if best is None else setting(method.weight_decays[best[1]]),
-            score="" if method.at_best is None else scores.mean(method.at_best),
-            interval="" if method.at_best is None else scores.mean_interval(method.at_best),
-            seeds=counted(len(method.judged), "seed"),
-            basin=f"{int(method.basin.sum())} of {cells} settings" if has_basin else "",
-            basin_lrs=lrs,
-            basin_decays=decays,
-            diverged=f"{diverged} of {cells}" if diverged else "none",
-            any_diverged=bool(diverged),
-            edges=[_EDGES.get(e, e) for e in method.edges],
-            validation="" if best is None else scores.value(float(method.validation[best].mean())),
-        )
-
-
-@dataclass(frozen=True)
-class DifferenceView:
-    """One pair of methods with its verdict."""
-
-    a: str
-    b: str
-    difference: str
-    interval: str
-    seeds: str
-    verdict: str
-    decided: bool
-
-    @classmethod
-    def of(cls, difference: Difference, scores: Scores) -> DifferenceView:
-        estimate = difference.estimate
-        return cls(
-            a=printable(difference.a),
-            b=printable(difference.b),
-            difference=scores.difference(estimate),
-            interval=scores.interval(estimate),
-            seeds=counted(estimate.n, "seed"),
-            verdict=printable(difference.verdict),
-            decided=difference.verdict != "not decided",
-        )
-
-
-@dataclass(frozen=True)
 class Reproduction:
     """What the manifest says about how to get the same numbers."""
 
@@ -213,11 +235,15 @@ class Reproduction:
     manifest: str  # everything, as JSON
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> Reproduction:
+    def of(cls, manifest: Mapping[str, Any], language: Language) -> Reproduction:
         command = manifest.get("command", "")
         if isinstance(command, list | tuple):
             command = shlex.join(str(word) for word in command)
-        facts = [(key, _in_words(manifest[key])) for key in _RUN_FACTS if manifest.get(key)]
+        facts = [
+            (words.of(language), _in_words(manifest[key]))
+            for key, words in _RUN_FACTS.items()
+            if manifest.get(key)
+        ]
         everything = json.dumps(dict(manifest), indent=2, ensure_ascii=False, default=str) if manifest else ""
         return cls(printable(str(command)), facts, everything)
 

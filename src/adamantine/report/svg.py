@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from adamantine.report.theme import DARK, LIGHT, Theme, recoloured
 
 PNG_DPI = 144
+KINDS = ("png", "svg")
 
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'url\(#([^)]+)\)|href="#([^"]+)"')
@@ -85,15 +86,19 @@ def svg(figure: Figure, *, text: str) -> str:
     return out.getvalue()
 
 
-def themed(name: str, draw: Callable[[Theme], Figure]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a figure's four files: PNG and SVG, light and dark."""
+def themed(
+    name: str, draw: Callable[[Theme], Figure], kinds: Collection[str] = KINDS
+) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of a figure's files: of each kind, light and dark."""
     for theme_name, theme in {"light": LIGHT, "dark": DARK}.items():
         with drawing(theme):
             figure = draw(theme)
-            yield f"{name}-{theme_name}.png", png(figure)
-            if theme is LIGHT:  # the dark twin of the SVG differs in colour codes only
+            if "png" in kinds:
+                yield f"{name}-{theme_name}.png", png(figure)
+            if theme is LIGHT and "svg" in kinds:  # the dark twin of the SVG differs in colour codes only
                 source = svg(figure, text="path")
-        yield f"{name}-{theme_name}.svg", recoloured(source, theme).encode()
+        if "svg" in kinds:
+            yield f"{name}-{theme_name}.svg", recoloured(source, theme).encode()
 
 
 def inline(source: str, *, prefix: str, alt: str) -> str:

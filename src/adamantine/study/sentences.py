@@ -40,18 +40,15 @@ def answer(comparison: Comparison) -> Words:
     parts: dict[str, str | Words] = {
         "first": first.name,
         "seeds": counted(len(first.judged), "seed"),
-        "score": fill(
-            Words("{mean} test {name}", "测试{name} {mean}"),
-            mean=shown(lambda s: s.mean(best)),
-            name=term(comparison.score_name),
-        ),
+        "mean": shown(lambda s: s.mean(best)),
+        "score": fill(Words("test {name}", "测试{name}"), name=term(comparison.score_name)),
     }
     behind = [d for d in comparison.differences if d.a == first.name]
     if not behind:
         return fill(
             Words(
-                "{first} reaches {score} at its own best setting ({seeds}).",
-                "{first} 在自己的最佳设置下达到{score}（{seeds}）。",
+                "{first} reaches {mean} {score} at its own best setting ({seeds}).",
+                "{first} 在自己的最佳设置下，{score}为 {mean}（{seeds}）。",
             ),
             **parts,
         )
@@ -59,8 +56,8 @@ def answer(comparison: Comparison) -> Words:
     decided = [d for d in behind if d.verdict != statistics.UNDECIDED]
     if not undecided:
         template = Words(
-            "{first} is best: {score}, {decided}, beyond the spread of {seeds}.",
-            "{first} 最好：{score}，{decided}，差距超出 {seeds}之间的波动。",
+            "{first} is best: {mean} {score}, {decided}, beyond the spread of {seeds}.",
+            "{first} 最好：{score} {mean}，{decided}，差距超出 {seeds}之间的波动。",
         )
         return fill(template, **parts, decided=_gaps(decided, shown))
     if not decided:
@@ -71,13 +68,14 @@ def answer(comparison: Comparison) -> Words:
             else Words("decides nothing yet ({seeds}; see advice)", "还不足以下结论（{seeds}；见建议）")
         )
         template = Words(
-            "Not decided: {first} comes out lowest with {score}, {gaps}, but that {doubt}.",
-            "未能判定：{first} 的{score}最低，{gaps}，但{doubt}。",
+            "Not decided: {first} comes out lowest with {mean} {score}, {gaps}, but that {doubt}.",
+            "未能判定：{first} 的{score}最低（{mean}），{gaps}，但{doubt}。",
         )
         return fill(template, **parts, gaps=_gaps(undecided, shown), doubt=fill(doubt, **parts))
     template = Words(
-        "{first} comes out lowest with {score}: decidedly, {decided}; not decided, {undecided} ({seeds}).",
-        "{first} 的{score}最低：可以判定的是，{decided}；未能判定的是，{undecided}（{seeds}）。",
+        "{first} comes out lowest with {mean} {score}: decidedly, {decided}; not decided, {undecided} ("
+        "{seeds}).",
+        "{first} 的{score}最低（{mean}）：可以判定的是，{decided}；未能判定的是，{undecided}（{seeds}）。",
     )
     return fill(template, **parts, decided=_gaps(decided, shown), undecided=_gaps(undecided, shown))
 

@@ -16,7 +16,7 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
     } catch {
       copied = document.execCommand("copy");
     }
-    status.textContent = copied ? "Copied" : "Press Ctrl+C";
-    setTimeout(() => { status.textContent = "Copy"; }, 2000);
+    status.textContent = copied ? button.dataset.copied : button.dataset.failed;
+    setTimeout(() => { status.textContent = button.dataset.copy; }, 2000);
   });
 }
