@@ -109,19 +109,6 @@ def _draw_trials(ax: Axes, finding: Finding, scores: Scores, theme: Theme) -> No
     if finding.best is not None:
         x, y = _points((finding.best,), finding)[0]
         ax.scatter([x], [y], marker="*", s=250, color=theme.ink, edgecolors=theme.surface, zorder=5)
-        ax.annotate(
-            f"lr {setting(finding.best.setting.lr)}, λ {setting(finding.best.setting.weight_decay)}",
-            (x, y),
-            (0, 12),
-            textcoords="offset points",
-            ha=_side(x, finding.space.lr),
-            va="bottom",
-            color=theme.ink,
-            fontsize=9.5,
-            fontweight="bold",
-            zorder=6,
-            bbox={"facecolor": theme.surface, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        )
     ax.set_xlabel("learning rate")
     for one in (ax.xaxis, ax.yaxis) if axis else (ax.xaxis,):
         one.set_major_locator(LogLocator(subs=(1.0, 3.0) if _decades(one) < 2.6 else (1.0,)))
@@ -130,7 +117,9 @@ def _draw_trials(ax: Axes, finding: Finding, scores: Scores, theme: Theme) -> No
     ax.grid(visible=True)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title("Where the trials were")
+    best = finding.best.setting if finding.best else None
+    where = f"; best at lr {setting(best.lr)}, λ {setting(best.weight_decay)}" if best else ""
+    ax.set_title(f"Trials{where}")
 
 
 def _draw_progress(ax: Axes, finding: Finding, scores: Scores, theme: Theme) -> None:
@@ -190,9 +179,3 @@ def _padded(ends: tuple[float, float]) -> tuple[float, float]:
 def _decades(axis: Any) -> float:
     low, high = axis.get_view_interval()
     return math.log10(high / low)
-
-
-def _side(x: float, ends: tuple[float, float]) -> str:
-    """Where a label must start so that it stays inside."""
-    place = math.log(x / ends[0]) / math.log(ends[1] / ends[0]) if ends[1] > ends[0] else 0.5
-    return "left" if place < 0.3 else "right" if place > 0.7 else "center"

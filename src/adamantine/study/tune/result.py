@@ -111,12 +111,13 @@ def decay_words(units: Units) -> str:
     words = f"λ {setting(units.weight_decay)}"
     if units.gamma is None or units.steps is None:
         return words
-    words += (
-        f" = γ {setting(units.gamma)} per step at the peak lr = memory τ of {units.steps:.3g} steps".replace(
-            "e+0", "e"
-        )
-    )
-    return words + (f", {units.epochs:.3g} epochs" if units.epochs is not None else "")
+    words += f" = γ {setting(units.gamma)} per step at the peak lr = memory τ of {_count(units.steps)} steps"
+    return words + (f", {_count(units.epochs)} epochs" if units.epochs is not None else "")
+
+
+def _count(value: float) -> str:
+    """Three digits, and whole from a hundred on."""
+    return f"{value:.3g}" if value < 100 else str(round(float(f"{value:.3g}")))
 
 
 def advice(tuning: Tuning) -> list[str]:
