@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
-from adamantine.cli.options import folder, per_method, seeds_of
+from adamantine.cli.options import folder, formats_of, language_of, per_method, seeds_of
 
 WHAT, GRID, TRAINING, RUN = "What is compared", "Grid", "Training", "Run"
 
@@ -88,6 +88,13 @@ def compare(
             rich_help_panel=GRID,
         ),
     ] = 2,
+    refine: Annotated[
+        int,
+        typer.Option(
+            help="How often the steps around the best setting are halved, once the grid is done.",
+            rich_help_panel=GRID,
+        ),
+    ] = 0,
     seeds: Annotated[
         str, typer.Option(help="How many (0, 1, 2, …), or which: 3,7,11.", rich_help_panel=GRID)
     ] = "3",
@@ -128,6 +135,32 @@ def compare(
             help="Worker processes. Default: all cores. Results do not depend on it.", rich_help_panel=RUN
         ),
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="local: processes of this machine. ray: a cluster. Results do not depend on it.",
+            rich_help_panel=RUN,
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the Ray cluster: auto, host:port or ray://host:port. Default: RAY_ADDRESS, else a"
+            " cluster of this machine's cores.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    lang: Annotated[str, typer.Option(help="Of the report: en or zh.", rich_help_panel=RUN)] = "en",
+    formats: Annotated[
+        str,
+        typer.Option("--format", help="Of the report: html, md, png, svg, with commas.", rich_help_panel=RUN),
+    ] = "html,png,svg",
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Also write TensorBoard files, into the run folder.", rich_help_panel=RUN
+        ),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
     ] = False,
@@ -141,13 +174,14 @@ def compare(
     from adamantine.report import render
     from adamantine.report.numbers import printable
     from adamantine.study import compare as study
-    from adamantine.study.console import Display, show
+    from adamantine.study.console import show
     from adamantine.study.methods import DEFAULTS
     from adamantine.study.task import Settings
-    from adamantine.study.workers import cores
+    from adamantine.study.watch.display import Display
 
     console = Console()
     with errors_in_one_line():
+        language, kinds = language_of(lang), formats_of(formats)
         run = study.prepare(
             task,
             tuple(method or DEFAULTS),
@@ -157,6 +191,7 @@ def compare(
             schedule=schedule,
             grow=grow,
             confirm=confirm,
+            refine=refine,
             settings=Settings(
                 epochs,
                 batch_size,
@@ -168,11 +203,22 @@ def compare(
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )
         console.print(f"[bold]{escape(printable(run.task.title))}[/bold] → {escape(str(run.out))}")
-        shown = Display(run.plan, run.task.score_name, run.task.score_unit, console)
-        with nullcontext(study.Silent()) if quiet else shown as watcher:
-            outcome = study.compare(run, jobs=cores() if jobs is None else jobs, fresh=fresh, watcher=watcher)
-        render(outcome.comparison, run.out)
+        with ExitStack() as stack:
+            watchers: list[study.Watcher] = []
+            if not quiet:
+                display = Display(run.plan, run.task.score_name, run.task.score_unit, console)
+                watchers.append(stack.enter_context(display))
+            if tensorboard:
+                from adamantine.study.watch.tensorboard import TensorBoard
+
+                watchers.append(TensorBoard(run))
+            outcome = study.compare(
+                run, jobs=jobs, fresh=fresh, watcher=study.Watchers(watchers), engine=engine, address=address
+            )
+        render(outcome.comparison, run.out, language=language, formats=kinds)
         show(outcome.comparison, console)
-        console.print(f"\nReport: {escape(str(run.out / 'report.html'))}")
+        for kind, name in (("html", "report.html"), ("md", "report.md")):
+            if kind in kinds:
+                console.print(f"\nReport: {escape(str(run.out / name))}")
         if outcome.failed:
             raise typer.Exit(1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast, get_args
 
+from adamantine.report.words import Language
 from adamantine.study.errors import StudyError
 
 
@@ -37,3 +39,21 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if not numbers or numbers[0] < 1:
         raise StudyError(f"--seeds {text!r}: at least one seed is needed")
     return tuple(range(min(numbers[0], MANY + 1)))  # one too many is refused like a million too many
+
+
+def language_of(text: str) -> Language:
+    """``--lang``."""
+    if text not in get_args(Language):
+        raise StudyError(f"--lang {text!r}: there are {', '.join(get_args(Language))}")
+    return cast("Language", text)
+
+
+def formats_of(text: str) -> tuple[str, ...]:
+    """``--format``: ``"html,md"`` to ``("html", "md")``."""
+    from adamantine.report import FORMATS
+
+    formats = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise StudyError(f"--format {text!r}: give some of {','.join(FORMATS)}")
+    return formats

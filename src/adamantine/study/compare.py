@@ -7,7 +7,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from adamantine.study.origin import origins
 from adamantine.study.plan import Method, Plan, fingerprint
 from adamantine.study.refine import MOST
 from adamantine.study.schedules import SCHEDULES
-from adamantine.study.stages import Chunk, chunks, planned, wanted
+from adamantine.study.stages import Chunk, chunks, confirmation, planned, wanted
 from adamantine.study.task import Settings, Task, check
 from adamantine.study.tasks import TASKS, load
 from adamantine.study.workers import Inline, Pool, Runner, cores
@@ -45,12 +45,19 @@ class Watcher(Protocol):
         """One more run is done."""
 
 
-class Silent:
-    """A watcher that shows nothing."""
+class Watchers:
+    """Several watchers as one, told in turn; none is a watcher that shows nothing."""
 
-    def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None: ...
+    def __init__(self, watchers: Sequence[Watcher] = ()) -> None:
+        self.watchers = watchers
 
-    def finished(self, result: Result, results: Mapping[Cell, Result]) -> None: ...
+    def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None:
+        for watcher in self.watchers:
+            watcher.planned(method, done, total, results)
+
+    def finished(self, result: Result, results: Mapping[Cell, Result]) -> None:
+        for watcher in self.watchers:
+            watcher.finished(result, results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +162,7 @@ def compare(
 
     with opened(run.out, run.manifest, fresh=fresh) as folder:
         try:
-            _train_missing(run, folder, start, watcher or Silent())
+            _train_missing(run, folder, start, watcher or Watchers())
         finally:
             folder.write_table(
                 cell for method in run.plan.methods for cell in planned(method, run.plan, folder.results)
@@ -177,7 +184,8 @@ def _train_missing(run: Run, folder: Folder, start: Callable[[int], Runner], wat
                     continue
                 missing = len(wanted(method, plan, folder.results))
                 done = len(planned(method, plan, folder.results)) - missing
-                watcher.planned(method, done, done + missing, folder.results)
+                later = plan.confirm if missing and not confirmation(method, plan, folder.results) else 0
+                watcher.planned(method, done, done + missing + later, folder.results)
                 todo = chunks(method, plan, folder.results, run.members)
                 waiting[method.spec] = sum(map(len, todo))
                 queues.append(todo)
