@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ pytest.importorskip("ray", reason="needs ray")
 
 from adamantine.study import cluster
 from adamantine.study.cell import Cell, Result
-from adamantine.study.cluster import TRIES, Chunk, RayRunner
+from adamantine.study.cluster import TRIES, RayRunner
 from adamantine.study.compare import Run, prepare
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import cells
+from adamantine.study.stages import Chunk
 from adamantine.study.workers import Inline
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -27,8 +29,8 @@ MORTAL = """
 import os, signal, pathlib
 import torch
 
-class Dies(torch.optim.AdamW):
-    '''Ends its process in mid-run, as long as the marker is not there.'''
+class DiesOnce(torch.optim.AdamW):
+    '''Kills its process in mid-run, as long as the marker is not there.'''
 
     def __init__(self, params, lr, weight_decay=0.0, *, marker):
         super().__init__(params, lr=lr, weight_decay=weight_decay)
@@ -37,31 +39,18 @@ class Dies(torch.optim.AdamW):
     def step(self, closure=None):
         self.steps += 1
         if self.steps == 4 and not self.marker.exists():
-            self.last_words()
+            self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return super().step(closure)
-
-    def last_words(self):
-        with open(self.marker.parent / "deaths", "a") as file:
-            file.write(f"{os.getpid()}\\n")
-
-class DiesOnce(Dies):
-    def last_words(self):
-        self.marker.touch()
 """
 
 
 @pytest.fixture(scope="module")
 def run(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Four methods on two settings with two seeds: ours, one that raises, two that end their process."""
+    """Three methods on two settings with two seeds: ours, one that raises, one that kills its process."""
     place = tmp_path_factory.mktemp("mortal")
     (workshop / "mortal.py").write_text(MORTAL)
-    specs = (
-        "AdamW",
-        "tiny_optimizers:Raises",
-        f'mortal:DiesOnce(marker="{place}/died")',
-        f'mortal:Dies(marker="{place}/never")',
-    )
+    specs = ("AdamW", "tiny_optimizers:Raises", f'mortal:DiesOnce(marker="{place}/died")')
     axes = {"lrs": {"": "0.01"}, "weight_decays": {"": "0,0.1"}}
     return prepare("tiny_task:", specs, **axes, seeds=(0, 1), grow=0, confirm=0, out=place)
 
@@ -86,7 +75,9 @@ def results(run: Run) -> dict[Cell, Result]:
     try:
         chunks = chunks_of(run)
         runner.submit(chunks)
-        found = [result for _ in chunks for result in runner.next()]
+        found: list[Result] = []
+        while len(found) < sum(map(len, chunks)):
+            found += runner.next()
     finally:
         runner.close()
     by_cell = {result.cell: result for result in found}
@@ -105,11 +96,12 @@ def test_no_result_is_lost(run: Run, results: dict[Cell, Result]) -> None:
 
 def test_a_cluster_gives_the_bits_of_this_process(run: Run, results: dict[Cell, Result]) -> None:
     here = Inline(run.plan, run.task)
-    ours, raises, _, _ = chunks_of(run)
+    ours, raises, _ = chunks_of(run)
     assert {results[cell].status for cell in ours} == {"ok"}
     assert {results[cell].status for cell in raises} == {"failed"}
-    for cell in ours + raises:
-        assert untimed(results[cell]) == untimed(here.trainer.run(cell))
+    for chunk in (ours, raises):
+        for result in here.trainer.run_chunk(chunk):
+            assert untimed(results[result.cell]) == untimed(result)
 
 
 def test_a_worker_killed_in_mid_run_costs_nothing(run: Run, results: dict[Cell, Result]) -> None:
@@ -117,15 +109,21 @@ def test_a_worker_killed_in_mid_run_costs_nothing(run: Run, results: dict[Cell, 
     mortal = chunks_of(run)[2]
     assert (run.out / "died").exists()
     assert {results[cell].status for cell in mortal} == {"ok"}
-    for cell in mortal:
-        assert untimed(results[cell]) == untimed(here.trainer.run(cell))
+    for result in here.trainer.run_chunk(mortal):
+        assert untimed(results[result.cell]) == untimed(result)
 
 
-def test_a_chunk_that_kills_every_worker_fails_alone(run: Run, results: dict[Cell, Result]) -> None:
-    assert (run.out / "deaths").read_text().count("\n") == TRIES
-    for cell in chunks_of(run)[3]:
-        assert results[cell].status == "failed"
-        assert results[cell].message.startswith(f"{TRIES} workers died while they trained it")
+def test_before_the_last_try_a_chunk_falls_into_cells() -> None:
+    chunk = tuple(Cell("AdamW", 0.1, 0.0, seed) for seed in range(3))
+    runner = object.__new__(RayRunner)
+    runner.queue = deque()
+    assert runner._lost(cluster.Job(chunk), RuntimeError("gone")) == []
+    assert list(runner.queue) == [cluster.Job(chunk, 1)]
+    assert runner._lost(runner.queue.popleft(), RuntimeError("gone")) == []
+    assert {job.chunk for job in runner.queue} == {(cell,) for cell in chunk}
+    failed = [result for job in list(runner.queue) for result in runner._lost(job, RuntimeError("gone"))]
+    assert [result.status for result in failed] == ["failed"] * 3
+    assert failed[0].message == f"{TRIES} workers died while they trained it (gone)"
 
 
 def test_a_worker_with_other_versions_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,10 +19,11 @@ from types import ModuleType
 from typing import Any
 
 from adamantine.study import methods
-from adamantine.study.cell import Cell, Result
+from adamantine.study.cell import Result
 from adamantine.study.errors import StudyError
 from adamantine.study.origin import origins
 from adamantine.study.plan import Plan
+from adamantine.study.stages import Chunk
 from adamantine.study.task import Task, check
 from adamantine.study.tasks import TASKS
 from adamantine.study.trainer import Trainer
@@ -30,9 +31,7 @@ from adamantine.study.workers import cores
 
 log = logging.getLogger(__name__)
 
-Chunk = tuple[Cell, ...]
-
-TRIES = 3  # of a chunk, each on a new worker, before its cells have failed
+TRIES = 3  # of a cell, each on another worker, before it has failed; the last one by itself
 STARTS = 3  # workers in a row that may be lost before the first is ready
 PATIENCE = 600.0  # seconds until a cluster must have one core for us
 OBJECT_STORE = 80 * 2**20  # bytes of shared memory, near Ray's minimum: results are a few kilobytes
@@ -55,13 +54,15 @@ class Worker:
             return error
 
     def train(self, chunk: Chunk) -> list[Result]:
-        return [self.trainer.run(cell) for cell in chunk]
+        return self.trainer.run_chunk(chunk)
 
 
 @dataclass
-class _Job:
+class Job:
+    """A chunk, and how many workers were lost while they trained its cells."""
+
     chunk: Chunk
-    lost: int = 0  # workers, while they trained it
+    lost: int = 0
 
 
 class RayRunner:
@@ -80,11 +81,11 @@ class RayRunner:
     ) -> None:
         self.plan = plan
         self.expected = facts(plan, task)
-        self.queue: deque[_Job] = deque()
+        self.queue: deque[Job] = deque()
         self.workers: list[Any] = []  # handles of actors
         self.idle: list[Any] = []
         self.starting: dict[Any, Any] = {}  # what `ready` will return → its worker
-        self.running: dict[Any, tuple[Any, _Job]] = {}  # what `train` will return → its worker and chunk
+        self.running: dict[Any, tuple[Any, Job]] = {}  # what `train` will return → its worker and chunk
         self.lost_starts = 0
         self.ray = import_ray()
         self.ours = not self.ray.is_initialized()  # in a notebook Ray may be running already, and goes on
@@ -100,7 +101,7 @@ class RayRunner:
         self.actor = self.ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
 
     def submit(self, chunks: list[Chunk]) -> None:
-        self.queue.extend(map(_Job, chunks))
+        self.queue.extend(map(Job, chunks))
         while len(self.workers) < min(self.jobs, len(self.queue) + len(self.running)):
             self._start()
 
@@ -175,7 +176,7 @@ class RayRunner:
         self.idle.append(worker)
 
     def _receive(self, ref: Any) -> list[Result]:
-        """The results of a chunk; none if its worker was lost and it waits for another."""
+        """The results of a chunk; none if its worker was lost and it is to be trained again."""
         worker, job = self.running.pop(ref)
         try:
             results: list[Result] = self.ray.get(ref)
@@ -183,15 +184,22 @@ class RayRunner:
             raise
         except self.ray.exceptions.RayError as error:
             self._replace(worker)
-            job.lost += 1
-            if job.lost < TRIES:
-                log.warning("a Ray worker died; another one trains its %d runs again", len(job.chunk))
-                self.queue.appendleft(job)
-                return []
-            message = f"{TRIES} workers died while they trained it ({_line(error)})"
-            return [Result(cell, "failed", message=message) for cell in job.chunk]
+            return self._lost(job, error)
         self.idle.append(worker)
         return results
+
+    def _lost(self, job: Job, error: Exception) -> list[Result]:
+        """Queues what a lost worker was training: first whole, then cell by cell, for it may have needed too
+        much memory. Fails what has been tried enough."""
+        lost = job.lost + 1
+        if lost == TRIES:
+            message = f"{TRIES} workers died while they trained it ({_line(error)})"
+            return [Result(cell, "failed", message=message) for cell in job.chunk]
+        log.warning("a Ray worker died; its %d runs go to another one", len(job.chunk))
+        whole = lost < TRIES - 1
+        chunks = [job.chunk] if whole else [(cell,) for cell in job.chunk]
+        self.queue.extendleft(Job(chunk, lost) for chunk in chunks)
+        return []
 
     def _replace(self, worker: Any) -> None:
         self.workers.remove(worker)
