@@ -16,14 +16,27 @@ from torch.autograd.function import once_differentiable
 NARROW = 16  # columns of a matrix product's result below which MKL loses most of its speed
 
 
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """``a`` [members, rows, k] times ``b`` [members, k, columns].
+
+    A lone product is computed twice: MKL has another way for one matrix than for several, and a member's
+    bits must not depend on how many others there are.
+    """
+    if len(a) == 1:
+        return torch.bmm(a.expand(2, -1, -1), b.expand(2, -1, -1))[:1]
+    return torch.bmm(a, b)
+
+
 class Linear(torch.autograd.Function):
-    """y = x Wᵀ + b: ``x`` [members, rows, inputs], ``W`` [members, outputs, inputs], ``b`` [members, outputs]."""
+    """y = x Wᵀ + b for ``x`` [members, rows, inputs] and ``W`` [members, outputs, inputs]."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         if bias is None:
-            return torch.bmm(x, weight.mT)
+            return products(x, weight.mT)
+        if len(x) == 1:
+            return products(x, weight.mT).add_(bias.unsqueeze(1))
         return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
     @staticmethod
@@ -32,7 +45,7 @@ class Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         return (
-            torch.bmm(gradient, weight) if needs_x else None,
+            products(gradient, weight) if needs_x else None,
             _weight_gradient(gradient, x) if needs_weight else None,
             gradient.sum(1) if needs_bias else None,
         )
@@ -40,8 +53,8 @@ class Linear(torch.autograd.Function):
 
 def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     if x.shape[-1] < NARROW <= gradient.shape[-1]:
-        return torch.bmm(x.mT, gradient).mT.contiguous()
-    return torch.bmm(gradient.mT, x)  # contiguous: autograd takes it as it is
+        return products(x.mT, gradient).mT.contiguous()
+    return products(gradient.mT, x)  # contiguous: autograd takes it as it is
 
 
 class ShortAttention(torch.autograd.Function):
@@ -55,14 +68,14 @@ class ShortAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
         shape, ctx.scale = q.shape, 1 / math.sqrt(q.shape[-1])
         q, k, v = (tensor.reshape(-1, *shape[-2:]) for tensor in (q, k, v))
-        p = torch.bmm(q, k.mT).mul_(ctx.scale)
+        p = products(q, k.mT).mul_(ctx.scale)
         if causal:
             later = torch.ones(p.shape[-2:], dtype=torch.bool, device=p.device).triu(1)
             p.masked_fill_(later, -math.inf)
         p.sub_(p.amax(-1, keepdim=True)).exp_()
         p.div_(p.sum(-1, keepdim=True))
         ctx.save_for_backward(q, k, v, p)
-        return torch.bmm(p, v).view(shape)
+        return products(p, v).view(shape)
 
     @staticmethod
     @once_differentiable
@@ -70,10 +83,10 @@ class ShortAttention(torch.autograd.Function):
         q, k, v, p = ctx.saved_tensors
         shape = gradient.shape
         gradient = gradient.reshape(v.shape)
-        v_gradient = torch.bmm(p.mT, gradient)
-        s_gradient = torch.bmm(gradient, v.mT).mul_(p)
+        v_gradient = products(p.mT, gradient)
+        s_gradient = products(gradient, v.mT).mul_(p)
         s_gradient.addcmul_(p, s_gradient.sum(-1, keepdim=True), value=-1).mul_(ctx.scale)
-        q_gradient, k_gradient = torch.bmm(s_gradient, k), torch.bmm(s_gradient.mT, q)
+        q_gradient, k_gradient = products(s_gradient, k), products(s_gradient.mT, q)
         return q_gradient.view(shape), k_gradient.view(shape), v_gradient.view(shape), None
 
 
