@@ -23,8 +23,8 @@ from adamantine.report.model import Bools, Floats
 from adamantine.report.numbers import printable, setting
 from adamantine.report.theme import COLOUR_MAP
 from adamantine.study.cell import Cell, Result
-from adamantine.study.plan import Method, Plan, cells, grown, validation_scores
-from adamantine.study.statistics import choose
+from adamantine.study.plan import Method, Plan, grown
+from adamantine.study.refine import search
 
 GAP = 3  # columns between maps
 TURN = 4.0  # seconds that a page is shown, where not all maps fit
@@ -42,23 +42,26 @@ class Signs:
     partial: str
     waiting: str
     shades: str
+    decay: str
 
 
-UNICODE = Signs(best="★", diverged="×", failed="!", partial="░", waiting="·", shades="█▓▒░")
-ASCII = Signs(best="*", diverged="x", failed="!", partial=":", waiting=".", shades="@#+-")
+UNICODE = Signs(best="★", diverged="×", failed="!", partial="░", waiting="·", shades="█▓▒", decay="λ")
+ASCII = Signs(best="*", diverged="x", failed="!", partial=":", waiting=".", shades="@#+", decay="wd")
 
 
 @dataclass(frozen=True)
 class Map:
-    """What is known of one method's grid, ``[lr, weight_decay]``.
+    """What is known of one method's grid, ``[lr, weight_decay]``; with holes once it has been refined.
 
-    ``scores`` are means over the seeds that have one so far; NaN without any. ``finished``: every seed is
-    done. ``best`` is chosen among settings with a score for every seed, as in the report.
+    ``scores`` are means over the seeds that have one so far; NaN without any, and where one has diverged.
+    ``finished``: every seed is done. ``best`` is chosen among settings with a score for every seed, as in the
+    report.
     """
 
     name: str
     lrs: tuple[float, ...]
     weight_decays: tuple[float, ...]
+    there: Bools
     scores: Floats
     diverged: Bools
     finished: Bools
@@ -66,21 +69,24 @@ class Map:
 
     @classmethod
     def of(cls, method: Method, plan: Plan, results: Mapping[Cell, Result]) -> Map:
-        method = grown(method, plan, results)
-        scores = validation_scores(method, plan.seeds, results)
-        known = np.isfinite(scores)
-        total, count = np.where(known, scores, 0.0).sum(axis=2), known.sum(axis=2)
-        found = [results.get(cell) for cell in cells(method, plan.seeds)]
-        done = np.array([result is not None for result in found]).reshape(scores.shape)
-        diverged = np.array([r is not None and r.status == "diverged" for r in found]).reshape(scores.shape)
+        found = search(grown(method, plan, results), plan.seeds, results, plan.refine)
+        known = np.isfinite(found.validation)
+        total, count = np.where(known, found.validation, 0.0).sum(axis=2), known.sum(axis=2)
+        diverged, finished = np.zeros_like(found.there), np.zeros_like(found.there)
+        for i, j in zip(*np.nonzero(found.there), strict=True):
+            lr, weight_decay = found.lrs[i], found.weight_decays[j]
+            runs = [results.get(Cell(method.spec, lr, weight_decay, seed)) for seed in plan.seeds]
+            diverged[i, j] = any(run is not None and run.status == "diverged" for run in runs)
+            finished[i, j] = None not in runs
         return cls(
             name=method.name,
-            lrs=method.lrs,
-            weight_decays=method.weight_decays,
-            scores=np.where(count, total / np.maximum(count, 1), math.nan),
-            diverged=np.asarray(diverged.any(axis=2), np.bool_),
-            finished=np.asarray(done.all(axis=2), np.bool_),
-            best=choose(scores),
+            lrs=found.lrs,
+            weight_decays=found.weight_decays,
+            there=found.there,
+            scores=np.where((count > 0) & ~diverged, total / np.maximum(count, 1), math.nan),
+            diverged=diverged,
+            finished=finished,
+            best=found.best,
         )
 
     @property
@@ -103,7 +109,8 @@ class Map:
         name.truncate(width, overflow="ellipsis", pad=True)
         yield name
         for i in reversed(range(len(self.lrs))):
-            line = Text(f"{setting(self.lrs[i]):>{self.margin - 1}} ", DIM)
+            line = Text(no_wrap=True)  # without a style of its own, which the cells would inherit
+            line.append(f"{setting(self.lrs[i]):>{self.margin - 1}} ", DIM)
             for j in range(len(self.weight_decays)):
                 line.append(*self._cell((i, j), cell, scale, signs, colours))
             line.pad_right(width - line.cell_len)
@@ -111,7 +118,7 @@ class Map:
         room = max(len(self.weight_decays) * cell, len(self._ends()))
         first, last = setting(self.weight_decays[0]), setting(self.weight_decays[-1])
         ends = first if len(self.weight_decays) == 1 else f"{first}{last:>{room - len(first)}}"
-        yield Text(f"{'λ':>{self.margin - 1}} {ends:<{room}}", DIM)
+        yield Text(f"{signs.decay:>{self.margin - 1}} {ends:<{room}}", DIM)
 
     def _ends(self) -> str:
         return " ".join(setting(self.weight_decays[k]) for k in {0, len(self.weight_decays) - 1})
@@ -120,6 +127,8 @@ class Map:
         self, at: tuple[int, int], width: int, scale: Scale, signs: Signs, colours: bool
     ) -> tuple[str, Style]:
         score = float(self.scores[at])
+        if not self.there[at]:
+            return " " * width, PLAIN
         if self.diverged[at]:
             return signs.diverged.center(width), PLAIN
         if not math.isfinite(score):
@@ -144,9 +153,12 @@ class Scale:
 
     @classmethod
     def of(cls, maps: list[Map]) -> Scale | None:
-        """The scale that all maps share; none before the first score."""
-        scores = np.concatenate([m.scores.ravel() for m in maps] or [np.empty(0)])
-        scores = scores[np.isfinite(scores)]
+        """The scale that all maps share; none before the first score. Settings of which a seed is missing,
+        whose means are yet to move, count only as long as there are no others."""
+        scores = np.concatenate([m.scores.ravel() for m in maps])
+        finished = np.concatenate([m.finished.ravel() for m in maps])
+        known = np.isfinite(scores)
+        scores = scores[known & finished] if (known & finished).any() else scores[known]
         if not scores.size:
             return None
         low, high = float(scores.min()), float(scores.max())
@@ -211,16 +223,16 @@ class Heatmaps:
     def _key(self, scale: Scale, signs: Signs, colours: bool, width: int, turn: str) -> Text:
         factor = 100.0 if self.unit == "%" else 1.0
         unit = f" {self.unit}" if self.unit else ""
-        key = Text(f"{printable(self.score)} {scale.low * factor:.3g}{printable(unit)} ", DIM, no_wrap=True)
+        key = Text(no_wrap=True)
+        key.append(f"{printable(self.score)} {scale.low * factor:.3g}{printable(unit)} ", DIM)
         if colours:
             for step in range(STEPS):
                 key.append(" ", Style(bgcolor=colour(step / (STEPS - 1))))
         else:
             key.append(signs.shades)
-        key.append(f" {scale.high * factor:.3g}{printable(unit)}", DIM)
+        key.append(f" {scale.high * factor:.3g}{printable(unit)}  {turn}", DIM)
         for sign, word in ((signs.best, "best"), (signs.partial, "unfinished"), (signs.diverged, "diverged")):
             key.append(f"  {sign} {word}", DIM)
-        key.append(f"  {turn}", DIM)
         key.truncate(width, overflow="ellipsis")
         return key
 
