@@ -1,11 +1,14 @@
-"""How the claims' figures look: one sheet per claim, its finding as the title, in every theme and language."""
+"""How the claims' figures look: one sheet per claim, its finding as the title, in every theme and tongue."""
 
 from __future__ import annotations
 
+import logging
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +22,7 @@ from adamantine.report.theme import LIGHT, Stroke, Theme, recoloured, stroke
 from adamantine.report.words import Language, Words
 
 SIZE = (7.2, 4.6)  # inches
-_TITLE_COLUMNS = 76  # Latin letters of the title's size that fit into SIZE
+_TITLE_COLUMNS = 64  # Latin letters of the title's size that fit into SIZE
 
 #: One method, one stroke, in every claim; as in a comparison of the three.
 SGD, ADAM_L2, ADAMW = stroke(0), stroke(1), stroke(2)
@@ -35,6 +38,7 @@ CHINESE = (
     "Microsoft YaHei",
     "SimHei",
 )
+_CHINESE_FILES = ("cjk", "sourcehansans", "wqy", "pingfang", "msyh", "simhei")
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def _figure(title: Words, draw: Draw, theme: Theme, language: Language) -> Figur
         wrapped(title.of(language), _TITLE_COLUMNS),
         x=0.02,
         ha="left",
-        fontsize=12.5,
+        fontsize=12,
         fontweight="bold",
         color=theme.ink,
     )
@@ -160,8 +164,21 @@ def _draw(figure: Figure, draw: Draw, theme: Theme, language: Language) -> None:
 
 def _use_fonts() -> None:
     """Inside `drawing`, which restores it: Chinese letters from the first family that is installed."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    mpl.rcParams["font.family"] = ["DejaVu Sans", *(name for name in CHINESE if name in installed)][:2]
+    mpl.rcParams["font.family"] = ["DejaVu Sans", *_chinese()[:1]]
+
+
+@cache
+def _chinese() -> list[str]:
+    """The installed families of `CHINESE`; matplotlib's own list of fonts is as old as its cache."""
+    # A Chinese family in one weight serves for bold too; that is no news to anybody.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    manager = font_manager.fontManager
+    known = {font.name for font in manager.ttflist}
+    for file in font_manager.findSystemFonts():
+        if any(part in Path(file).name.lower() for part in _CHINESE_FILES) and not known & set(CHINESE):
+            manager.addfont(file)
+            known = {font.name for font in manager.ttflist}
+    return [name for name in CHINESE if name in known]
 
 
 def wrapped(text: str, columns: int) -> str:

@@ -58,6 +58,7 @@ def interval(prediction: Prediction, measured: Any) -> Interval:
 def judge(prediction: Prediction, measured: Any) -> Status:
     """Does the measured thing bear the prediction out?
 
+    >>> from adamantine.report.words import Words
     >>> flat = Prediction("slope", Words("", ""), low=-0.05, high=0.05, rule="seeds")
     >>> judge(flat, [0.01, -0.01, 0.0]), judge(flat, [0.47, 0.46, 0.48]), judge(flat, [0.0, 0.2, -0.1])
     ('holds', 'refuted', 'not decided')
@@ -101,6 +102,7 @@ def judged(predictions: Sequence[Prediction], values: Mapping[str, Any]) -> list
 def tolerance(prediction: Prediction) -> str:
     """What is predicted, as a table shows it.
 
+    >>> from adamantine.report.words import Words
     >>> any_text = Words("", "")
     >>> tolerance(Prediction("a", any_text, high=1e-13)), tolerance(Prediction("b", any_text, 0.1, unit=" %"))
     ('≤ 1e−13', '≥ 0.1 %')
@@ -119,6 +121,7 @@ def tolerance(prediction: Prediction) -> str:
 def measured_text(prediction: Prediction, measured: Any) -> str:
     """What was measured, with its 95 % interval where chance plays a part.
 
+    >>> from adamantine.report.words import Words
     >>> measured_text(Prediction("a", Words("", ""), rule="seeds"), [1.0, 2.0, 3.0])
     '2 (−0.484 to 4.48)'
     """

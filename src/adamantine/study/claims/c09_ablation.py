@@ -1,0 +1,203 @@
+"""Claim 9: why L2 hurts in Adam: four places for the same λθ, each tuned for itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from adamantine.report.words import Words
+from adamantine.study.claims._looks import ADAM_L2, ADAMW, OTHERS
+from adamantine.study.claims.claim import Claim, Effort, Measurement, Prediction
+
+if TYPE_CHECKING:
+    from adamantine.report.claimfigure import Sheet
+
+LRS = (3.16e-3, 1e-2, 3.16e-2, 1e-1)
+#: λ of each arm in its own unit, up to where training collapses; 0, no decay, is among each arm's choices.
+#: (ii) and (iii) divide by the √v̂ of gradients alone, which vanish once the digits are learned.
+DECAYS = {
+    "i": (2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2),
+    "ii": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
+    "iii": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
+    "iv": (0.04, 0.16, 0.64, 2.56, 10.24),
+}
+FELT = 0.25  # percentage points, two of the 797 test digits: less is "fine", more is "bad"
+FRESH = 1000  # the first of the seeds that judge
+
+ARMS = {
+    "none": Words("no decay", "无衰减"),
+    "i": Words("(i) in m and v: Adam + L2", "(i) 进入 m 和 v：Adam + L2"),
+    "ii": Words("(ii) in m only", "(ii) 只进入 m"),
+    "iii": Words("(iii) outside, but ÷ √v̂", "(iii) 在外面，但除以 √v̂"),
+    "iv": Words("(iv) outside: AdamW", "(iv) 在外面：AdamW"),
+}
+
+PREDICTIONS = (
+    Prediction(
+        "iii",
+        Words(
+            "(iii) − (iv), test error: the article says bad, ≥ 0.25; Bjorck et al. say fine, below it",
+            "(iii) − (iv) 的测试错误率之差：文章认为差（≥ 0.25），Bjorck 等人认为无妨（更小）",
+        ),
+        FELT,
+        rule="seeds",
+        unit=" points",
+    ),
+    Prediction(
+        "i",
+        Words("(i) − (iv): L2 in the loss is worse than AdamW", "(i) − (iv)：损失中的 L2 不如 AdamW"),
+        FELT,
+        rule="seeds",
+        unit=" points",
+    ),
+    Prediction(
+        "none",
+        Words(
+            "control, no decay − (iv): decay matters here at all",
+            "对照，无衰减 − (iv)：衰减在此确实有用",
+        ),
+        0.0,
+        rule="seeds",
+        unit=" points",
+    ),
+)
+
+
+def measure(effort: Effort) -> Measurement:
+    """Digits, MLP. (lr, λ) chosen per arm on validation errors, judged on test errors of fresh seeds, paired."""
+    import numpy as np
+
+    from adamantine.study import statistics
+    from adamantine.study.claims._arms import Member, train
+    from adamantine.study.task import Settings
+    from adamantine.study.tasks import load
+
+    task = load("digits", Settings())
+    lrs = effort.of(LRS, LRS, short=LRS[1:3])
+    seeds = range(effort.of(2, 5, short=1))
+    fresh = range(FRESH, FRESH + effort.of(16, 64, short=3))
+    # Without decay all arms are Adam: trained once, a column of every arm's grid.
+    grid = [Member("i", lr, 0.0, seed) for lr in lrs for seed in seeds]
+    grid += [
+        Member(arm, lr, decay, seed)
+        for arm, decays in DECAYS.items()
+        for lr in lrs
+        for decay in decays
+        for seed in seeds
+    ]
+    scores = dict(zip(grid, train(task, grid)[:, 0], strict=True))
+    best: dict[str, tuple[float, float]] = {}
+    edges: dict[str, list[str]] = {}
+    for name, decays in {"none": (), **DECAYS}.items():
+        axis = (0.0, *decays)
+        arm = "i" if name == "none" else name
+        validation = np.array(
+            [
+                [[scores[Member(arm if decay else "i", lr, decay, seed)] for seed in seeds] for decay in axis]
+                for lr in lrs
+            ]
+        )
+        chosen = statistics.choose(validation)
+        assert chosen is not None, "a net without decay has a score"
+        best[name] = lrs[chosen[0]], axis[chosen[1]]
+        edges[name] = list(statistics.edges(chosen, lrs, axis))
+    judges = [
+        Member("i" if name == "none" else name, lr, decay, seed)
+        for name, (lr, decay) in best.items()
+        for seed in fresh
+    ]
+    test = 100 * train(task, judges)[:, 1].reshape(len(best), len(fresh))
+    errors = {name: [float(x) for x in row] for name, row in zip(best, test, strict=True)}
+
+    def against_adamw(name: str) -> list[float]:
+        """Nothing is judged while one of the two might do better outside its grid."""
+        if edges[name] or edges["iv"]:
+            return [math.nan] * len(fresh)
+        return [a - b for a, b in zip(errors[name], errors["iv"], strict=True)]
+
+    return Measurement(
+        {name: against_adamw(name) for name in ("iii", "i", "none")},
+        {"errors": errors, "best": {name: list(setting) for name, setting in best.items()}, "edges": edges},
+    )
+
+
+def draw(measurement: Measurement, sheet: Sheet) -> None:
+    """Test error of each arm minus AdamW's, seed by seed, with 95 % intervals."""
+    from adamantine.report.numbers import setting
+    from adamantine.study.statistics import estimate
+
+    (ax,) = sheet.axes()
+    data: Any = measurement.data
+    judge = data["errors"]["iv"]
+    ax.axvspan(-FELT, FELT, color=ADAMW.colour, alpha=0.14, linewidth=0, zorder=0)
+    sheet.prediction(ax, [FELT, FELT], [-0.6, 3.8])
+    names = ["none", "i", "ii", "iii"]
+    for row, (name, look) in enumerate(zip(names, (OTHERS[0], ADAM_L2, OTHERS[1], OTHERS[2]), strict=True)):
+        y = len(names) - 1 - row
+        known = [(a, b) for a, b in zip(data["errors"][name], judge, strict=True) if None not in (a, b)]
+        differences = [a - b for a, b in known]
+        found = estimate(differences)
+        ax.plot(differences, [y - 0.16] * len(differences), linestyle="none", marker="o", markersize=4.5,
+                markerfacecolor="none", markeredgecolor=look.colour, zorder=3)  # fmt: skip
+        error = [[found.mean - found.low], [found.high - found.mean]]
+        ax.errorbar(found.mean, y, xerr=error, color=look.colour, marker=look.marker, markersize=9,
+                    linewidth=2.4, capsize=5, zorder=4)  # fmt: skip
+        lr, decay = data["best"][name]
+        text = f"{ARMS[name].of(sheet.language)}   lr {setting(lr)}, λ {setting(decay)}"
+        if data["edges"][name]:
+            text += sheet.say(" (edge of its grid)", "（在网格边缘）")
+        ax.annotate(text, (0, y), (4, 13), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    color=sheet.theme.ink, fontsize=10)  # fmt: skip
+    lr, decay = data["best"]["iv"]
+    mean = math.fsum(judge) / len(judge)
+    ax.set_ylim(-0.6, 3.8)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.axvline(0, color=sheet.theme.muted, linewidth=0.8, zorder=1)
+    ax.set_xlabel(
+        sheet.say(
+            f"test error minus AdamW's ({mean:.2f} % at lr {setting(lr)}, λ {setting(decay)}), percentage points;\n"
+            "the article predicts right of the dotted line, Bjorck et al. inside the band",
+            f"测试错误率减去 AdamW 的（{mean:.2f} %，学习率 {setting(lr)}，λ {setting(decay)}），百分点；\n"
+            "文章预测在点线右侧，Bjorck 等人预测在色带内",
+        )
+    )
+
+
+def finding(measurement: Measurement) -> Words:
+    """What came of (iii), the arm on which the two explanations disagree."""
+    from adamantine.study.claims.verdict import judge
+
+    status = judge(PREDICTIONS[0], measurement.values["iii"])
+    if status == "holds":
+        return Words(
+            "Dividing the decay by √v̂ is what hurts, as the article says",
+            "正如文章所说，有害的正是把衰减除以 √v̂",
+        )
+    if status == "refuted":
+        return Words(
+            "Dividing the decay by √v̂ does no harm that could be felt here",
+            "在这里，把衰减除以 √v̂ 并没有可察觉的害处",
+        )
+    return Words(
+        "Whether dividing the decay by √v̂ hurts is not decided here",
+        "把衰减除以 √v̂ 是否有害，这里未能判定",
+    )
+
+
+CLAIM = Claim(
+    number=9,
+    title=Words("L2 hurts Adam because its decay is divided by √v̂", "L2 对 Adam 有害，是因为衰减被除以了 √v̂"),
+    says=Words(
+        "Divided by √v̂, decay is weakened where gradients are large and magnified where they are small; this "
+        "harms generalization.",
+        "衰减除以 √v̂ 后，梯度大的参数被大幅削弱，梯度小的被异常放大，损害泛化能力。",
+    ),
+    formula="θ ← θ − η·[(m̂ + c·λθ)/(√v̂ + ε) + d·λθ],  m of g + a·λθ,  v of g + b·λθ",
+    predictions=PREDICTIONS,
+    sources=("Loshchilov & Hutter 2019, arXiv 1711.05101", "Bjorck et al. 2021, arXiv 2012.13841"),
+    finding=finding,
+    measure=measure,
+    draw=draw,
+    seconds=20.0,
+)
