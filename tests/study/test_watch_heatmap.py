@@ -16,7 +16,8 @@ from adamantine.report.theme import COLOUR_MAP
 from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, cells
 from adamantine.study.task import Settings
-from adamantine.study.watch.heatmap import GAP, Heatmaps, Map, Scale, arranged, colour, ink, paged
+from adamantine.study.watch.heatmap import GAP, Heatmaps, Map, arranged, paged, shared_scale
+from adamantine.study.watch.scale import Scale, colour, ink
 
 METHOD = Method("AdamW", "AdamW", "decoupled", (0.001, 0.01, 0.1), (0.0, 0.01, 1.0))
 PLAN = Plan("digits", Settings(), (METHOD,), (0, 1), "cosine", grow=0)
@@ -110,9 +111,11 @@ def test_a_setting_that_misses_a_seed_does_not_move_the_scale() -> None:
     lucky = results()
     cell = Cell("AdamW", 0.1, 1.0, 0)
     lucky[cell] = Result(cell, "ok", 0.001)
-    assert Scale.of([Map.of(METHOD, PLAN, lucky)]) == Scale.of([Map.of(METHOD, PLAN, results())])
-    assert Scale.of([Map.of(METHOD, PLAN, {cell: lucky[cell]})]) is not None  # unless there is nothing else
-    assert Scale.of([Map.of(METHOD, PLAN, {})]) is None
+    assert shared_scale([Map.of(METHOD, PLAN, lucky)]) == shared_scale([Map.of(METHOD, PLAN, results())])
+    assert (
+        shared_scale([Map.of(METHOD, PLAN, {cell: lucky[cell]})]) is not None
+    )  # nothing else
+    assert shared_scale([Map.of(METHOD, PLAN, {})]) is None
 
 
 @pytest.mark.parametrize(
@@ -125,10 +128,8 @@ def test_a_setting_that_misses_a_seed_does_not_move_the_scale() -> None:
     ],
 )
 def test_the_scale_is_the_reports(scores: list[float], low: float, high: float) -> None:
-    one = Map.of(METHOD, PLAN, {})
-    grid = np.full((3, 3), math.nan)
-    grid[0, : len(scores)] = scores
-    scale = Scale.of([replace(one, scores=grid, finished=np.isfinite(grid))])
+    means = np.array([*scores, math.nan])
+    scale = Scale.of(means, np.isfinite(means))
     assert scale is not None
     assert (scale.low, scale.high) == pytest.approx((low, high))
     assert scale.place(min(scores)) == 0.0

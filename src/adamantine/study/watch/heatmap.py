@@ -6,25 +6,22 @@ is never the only cue: a cell's state has a sign of its own, and without colours
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from adamantine.report.heatmap import WORST_SHOWN
 from adamantine.report.model import Bools, Floats
 from adamantine.report.numbers import printable, setting
-from adamantine.report.theme import COLOUR_MAP
 from adamantine.study.cell import Cell, Result
 from adamantine.study.plan import Method, Plan, grown
 from adamantine.study.refine import search
+from adamantine.study.watch.scale import Scale, colour, ink
 
 GAP = 3  # columns between maps
 TURN = 4.0  # seconds that a page is shown, where not all maps fit
@@ -144,44 +141,6 @@ class Map:
         return (signs.best if at == self.best else shade).center(width, shade), PLAIN
 
 
-@dataclass(frozen=True)
-class Scale:
-    """From the best score to `WORST_SHOWN` times the best, logarithmic; linear where a score is negative."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, maps: list[Map]) -> Scale | None:
-        """The scale that all maps share; none before the first score. Settings of which a seed is missing,
-        whose means are yet to move, count only as long as there are no others."""
-        scores = np.concatenate([m.scores.ravel() for m in maps])
-        finished = np.concatenate([m.finished.ravel() for m in maps])
-        known = np.isfinite(scores)
-        scores = scores[known & finished] if (known & finished).any() else scores[known]
-        if not scores.size:
-            return None
-        low, high = float(scores.min()), float(scores.max())
-        if low >= 0:
-            positive = scores[scores > 0]
-            low = float(positive.min()) if positive.size else 1.0
-            high = min(max(high, 1.05 * low), WORST_SHOWN * low)
-        return cls(low, max(high, low + 1e-12))
-
-    def place(self, score: float) -> float:
-        """0 for the best, 1 for the worst and everything beyond.
-
-        >>> scale = Scale(0.02, 0.2)
-        >>> [round(scale.place(score), 2) for score in (0.0, 0.02, 0.0632, 0.2, 0.9)]
-        [0.0, 0.0, 0.5, 1.0, 1.0]
-        """
-        if score <= self.low:
-            return 0.0
-        if self.low <= 0:
-            return min((score - self.low) / (self.high - self.low), 1.0)
-        return min(math.log(score / self.low) / math.log(self.high / self.low), 1.0)
-
-
 class Heatmaps:
     """All methods' maps, side by side where they fit, in turn where they do not.
 
@@ -202,7 +161,7 @@ class Heatmaps:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         maps = list(self.maps.values())
-        scale = Scale.of(maps)
+        scale = shared_scale(maps)
         rows = arranged(maps, options.max_width)
         if scale is None or not rows:
             return
@@ -235,6 +194,14 @@ class Heatmaps:
             key.append(f"  {sign} {word}", DIM)
         key.truncate(width, overflow="ellipsis")
         return key
+
+
+def shared_scale(maps: list[Map]) -> Scale | None:
+    """One scale for all methods, as in the report."""
+    return Scale.of(
+        np.concatenate([one.scores.ravel() for one in maps]),
+        np.concatenate([one.finished.ravel() for one in maps]),
+    )
 
 
 Row = list[tuple[Map, int]]  # maps side by side, each with the width of its cells
@@ -288,22 +255,3 @@ def beside(row: Row, scale: Scale, signs: Signs, colours: bool) -> Iterator[Text
 
 def _height(row: Row) -> int:
     return max(one.height for one, _ in row)
-
-
-@functools.lru_cache(maxsize=1024)
-def _rgb(step: int) -> tuple[int, int, int]:
-    import matplotlib as mpl
-
-    red, green, blue, _ = mpl.colormaps[COLOUR_MAP](step / 255, bytes=True)
-    return int(red), int(green), int(blue)
-
-
-def colour(place: float) -> Color:
-    """The report's colour of a place on the scale, from 0 to 1."""
-    return Color.from_rgb(*_rgb(round(255 * place)))
-
-
-def ink(place: float) -> Color:
-    """Black on bright colours, white on dark ones."""
-    red, green, blue = _rgb(round(255 * place))
-    return Color.parse("#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else "#ffffff")
