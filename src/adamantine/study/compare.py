@@ -23,16 +23,13 @@ from adamantine.study.plan import Method, Plan, fingerprint
 from adamantine.study.refine import MOST
 from adamantine.study.schedules import SCHEDULES
 from adamantine.study.stages import Chunk, chunks, confirmation, planned, wanted
-from adamantine.study.task import Settings, Task, check
+from adamantine.study.task import Settings, Task, check, task_errors
 from adamantine.study.tasks import TASKS, load
 from adamantine.study.workers import Inline, Pool, Runner, cores
 
 ENGINES = ("local", "ray")
+CHUNK = 48  # cells in a batch at most: larger ones are hardly faster, and leave the last worker alone
 MANY = 1000  # seeds, and values of an axis, at most: more is a slip of the finger
-
-
-def members_at_once(task: Task, seed: int) -> int:  # TODO size.py
-    return 64
 
 
 class Watcher(Protocol):
@@ -92,7 +89,8 @@ def prepare(
     ``lrs`` and ``weight_decays`` map a method (its spec, its class name, or ``""`` for all) to an axis such
     as ``"1e-4:1e-2:5"`` or ``"0,0.01,0.1"``. Raises :class:`StudyError` for whatever the user can mend.
     """
-    from adamantine.study.trainer import rehearse  # here, for it needs torch
+    from adamantine.study.ensemble.size import members_at_once  # here, for they need torch
+    from adamantine.study.trainer import rehearse
 
     if schedule not in SCHEDULES:
         raise StudyError(f"--schedule {schedule!r}: there are {', '.join(SCHEDULES)}")
@@ -116,7 +114,9 @@ def prepare(
     rehearse(plan, loaded)
     safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
     out = out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}"
-    return Run(plan, loaded, manifest, out, members_at_once(loaded, plan.seeds[0]))
+    with task_errors(loaded):
+        members = min(members_at_once(loaded, plan.seeds[0]), CHUNK)
+    return Run(plan, loaded, manifest, out, members)
 
 
 @dataclasses.dataclass(frozen=True)
