@@ -9,6 +9,7 @@ from importlib.util import find_spec
 ALWAYS = ("rich", "typer")
 NEEDED = {  # by command
     "bench": ("torch", "matplotlib", "jinja2"),
+    "claims": ("torch", "sklearn", "scipy", "matplotlib"),
     "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
     "report": ("scipy", "matplotlib", "jinja2"),
     "transfer": ("scipy",),

@@ -2,6 +2,7 @@
 
 from adamantine.cli import (  # noqa: I001
     compare as compare,
+    claims as claims,
     tune as tune,
     transfer as transfer,
     report as report,

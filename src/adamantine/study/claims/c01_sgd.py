@@ -171,7 +171,7 @@ CLAIM = Claim(
     predictions=PREDICTIONS,
     sources=("Loshchilov & Hutter 2019, Proposition 1 (arXiv 1711.05101)",),
     finding=Words(
-        "In plain SGD, L2 and weight decay differ by rounding alone; momentum parts them",
+        "Plain SGD: L2 and decay differ by rounding; momentum parts them",
         "普通 SGD 中 L2 与权重衰减只差舍入误差；加上动量便分道扬镳",
     ),
     measure=measure,

@@ -188,7 +188,7 @@ CLAIM = Claim(
     predictions=PREDICTIONS,
     sources=("Loshchilov & Hutter 2019, section 2 (arXiv 1711.05101)",),
     finding=Words(
-        "AdamW decays every weight alike; Adam + L2 divides by the weight's √v̂",
+        "AdamW decays all weights alike; Adam + L2 divides by their √v̂",
         "AdamW 对所有权重衰减一致；Adam + L2 却要除以各自的 √v̂",
     ),
     measure=measure,

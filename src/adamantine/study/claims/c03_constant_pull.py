@@ -153,7 +153,7 @@ CLAIM = Claim(
     predictions=PREDICTIONS,
     sources=("Loshchilov & Hutter 2019 (arXiv 1711.05101)", "derived in the claim's file"),
     finding=Words(
-        "Without a gradient AdamW shrinks a weight as λ says; Adam + L2 does not even see λ",
+        "With no gradient, AdamW shrinks by λ; Adam + L2 cannot see λ",
         "没有梯度时，AdamW 按 λ 收缩权重；Adam + L2 根本看不见 λ",
     ),
     measure=measure,

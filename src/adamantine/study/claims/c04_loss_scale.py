@@ -141,7 +141,7 @@ CLAIM = Claim(
     predictions=PREDICTIONS,
     sources=("derived in the claim's file",),
     finding=Words(
-        "Loss × 1024: AdamW's weights keep every bit, Adam + L2 trains another net",
+        "Loss × 1024: AdamW keeps every bit, Adam + L2 trains another net",
         "损失 × 1024：AdamW 的权重逐位不变，Adam + L2 训练出另一个网络",
     ),
     measure=measure,

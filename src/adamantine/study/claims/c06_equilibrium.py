@@ -193,10 +193,11 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         what = (
             sheet.say("norm", "范数") if prediction.name.endswith("norm") else sheet.say("rotation", "转角")
         )
-        sheet.write(bars, 0.915, place, f"{NAMES[name]}: {what}", look, offset=(0, 8), fontsize=9.5)
+        sheet.write(bars, 0.845, place, f"{NAMES[name]}: {what}", look, va="center", fontsize=9.5)
     bars.axvspan(0.95, 1.05, color=sheet.theme.line, alpha=0.6, linewidth=0, zorder=0)
     sheet.prediction(bars, [1, 1], [-0.4, len(rows) - 0.4])
-    bars.set_xlim(0.91, 1.09)
+    bars.set_xlim(0.84, 1.08)
+    bars.set_xticks([0.95, 1, 1.05], ["0.95", "1", "1.05"])
     bars.set_ylim(-0.6, len(rows) - 0.3)
     bars.set_yticks([])
     bars.grid(visible=False, axis="y")

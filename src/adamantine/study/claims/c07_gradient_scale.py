@@ -5,10 +5,10 @@ Pure noise of scale σ_i on weight i, over two decades of σ, until the weights 
     AdamW       RMS of θ_i = √(η/(2λ)), whatever σ_i        slope of log RMS over log σ:  0
     Adam + L2   RMS of θ_i = √(ησ_i/(2λ))                                                +½
 
-(the L2 term is divided by √v̂ ≈ σ, so λ acts as λ/σ). The same on real data: the digits with a net whose hidden
-layer is normalized. Of each pixel, the RMS of its 128 weights against the scale of their gradients, √v̂. Pixels at
-the rim hardly ever change, so two decades are there by nature. Gradients of a real loss are not pure noise: there
-the prediction is the direction and half of the size.
+(the L2 term is divided by √v̂ ≈ σ, so λ acts as λ/σ). The same on real data: the digits, with a net whose
+hidden layer is normalized. Of each pixel, the RMS of its 128 weights against the scale of their gradients.
+Pixels at the rim hardly ever change, so two decades are there by nature. Gradients of a real loss are not
+pure noise: there the prediction is the direction, and half of the size.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from adamantine.report.words import Words
 from adamantine.study.claims.claim import Claim, Effort, Measurement, Prediction
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from adamantine.report.claimfigure import Sheet
 
 Floats = NDArray[np.float64]
@@ -36,7 +38,9 @@ PER_SIGMA = 60  # weights of each σ, for each seed
 
 NET_LR = 3e-3
 NET_DECAYS = {"adamw": 0.3, "adam_l2": 1e-3}
-FAINTEST = 1e-5  # √v̂ of a pixel, relative to the brightest's, below which it counts as never lit
+FAINTEST = 1e-5  # gradient scale of a pixel, relative to the brightest's, below which it counts as never lit
+
+TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # of the figure
 
 PREDICTIONS = (
     Prediction(
@@ -101,7 +105,7 @@ def slope(x: Floats, y: Floats) -> float:
 
 
 class Pixels(NamedTuple):
-    """Of each pixel that is ever lit: √v̂ (root mean over its weights) and the RMS of its weights."""
+    """Of each pixel that is ever lit: RMS of its weights' gradients, and RMS of the weights."""
 
     scale: Floats
     rms: Floats
@@ -182,6 +186,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         sheet.prediction(noise_ax, data["sigma"], data[f"{method}_predicted"])
         pixels = data["net"][method]
         sheet.points(net_ax, pixels["scale"], pixels["rms"], look, markersize=5, alpha=0.8)
+        _through_the_middle(sheet, net_ax, pixels, exponent=0.0 if method == "adamw" else 0.5)
     noise_ax.set_title(sheet.say("Random gradients", "随机梯度"), fontsize=11)
     noise_ax.set_xlabel(sheet.say("gradient scale σ of a weight", "权重的梯度尺度 σ"))
     noise_ax.set_ylabel(sheet.say("size of the weights at rest, RMS", "平衡时权重的大小（RMS）"))
@@ -190,12 +195,21 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     for ax in (noise_ax, net_ax):
         logarithmic(ax, "x")
         logarithmic(ax, "y")
+        ticks = [tick for tick in TICKS if ax.get_ylim()[0] <= tick <= ax.get_ylim()[1]]
+        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     low, high = data["sigma"][0], data["sigma"][-1]
     sheet.write(noise_ax, low, data["adamw_predicted"][0], "AdamW", ADAMW, offset=(0, 9))
     said = sheet.say("Adam + L2", "Adam + L2")
     sheet.write(noise_ax, high, data["adam_l2_predicted"][-1], said, ADAM_L2, offset=(-8, 3), ha="right")
     dotted = sheet.say("dotted: predicted,\nslopes 0 and ½", "点线：预测，\n斜率 0 与 ½")
     sheet.write(noise_ax, high, data["adam_l2_predicted"][0], dotted, ha="right")
+
+
+def _through_the_middle(sheet: Sheet, ax: Axes, pixels: dict[str, list[float]], exponent: float) -> None:
+    """The predicted slope, through the middle of the points: a net's level is not predicted."""
+    x, y = np.log(pixels["scale"]), np.log(pixels["rms"])
+    ends = np.array([x.min(), x.max()])
+    sheet.prediction(ax, np.exp(ends), np.exp(y.mean() + exponent * (ends - x.mean())))
 
 
 CLAIM = Claim(
@@ -205,14 +219,14 @@ CLAIM = Claim(
         "Adam + L2 对大梯度权重衰减不足，对小梯度权重衰减过度",
     ),
     says=Words(
-        "For parameters with large gradients, decay is much weakened; for those with small gradients, amplified.",
+        "Where gradients are large, decay is much weakened; where they are small, it is amplified.",
         "对于梯度很大的参数，权重衰减的作用会被大幅削弱；对于梯度很小的参数，权重衰减的作用会被异常放大。",
     ),
     formula="AdamW: RMS = √(η/2λ)  ·  Adam + L2: RMS = √(ησ/2λ)",
     predictions=PREDICTIONS,
     sources=("Kosson, Messmer & Jaggi 2024 (arXiv 2305.17212)",),
     finding=Words(
-        "AdamW keeps all weights alike; under Adam + L2 large gradients escape decay",
+        "AdamW treats all weights alike; Adam + L2 spares large gradients",
         "AdamW 对所有权重一视同仁；Adam + L2 下大梯度权重逃脱了衰减",
     ),
     measure=measure,
