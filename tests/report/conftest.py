@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from adamantine.report import Comparison, Curves, Difference, Estimate, MethodGrid
+from adamantine.report.claimmodel import CheckedPrediction, ClaimResult, Status
 from adamantine.report.page import page
+from adamantine.report.separability_model import Coordinates, Score, Separability
 from adamantine.report.words import Words
 
 # 97.5 % quantiles of Student's t by degrees of freedom, from any table.
@@ -140,7 +143,7 @@ def compare(*methods: MethodGrid, unit: str = "%", **changes: object) -> Compari
             differences.append(Difference(a.name, b.name, e, verdict))
     base = Comparison(
         task="digits" if unit == "%" else "text",
-        task_title="handwritten digits (8 × 8), MLP 64-128-10"
+        task_title="handwritten digits (8 x 8), MLP 64-128-10"
         if unit == "%"
         else "characters of a text, Transformer with 2 layers",
         score_name="error" if unit == "%" else "loss",
@@ -192,6 +195,68 @@ def typical() -> Comparison:
         ),
         grid("AdamW", rng_seed=3),
     )
+
+
+def _score(value: float, low: float, high: float, en: str = "", zh: str = "") -> Score:
+    return Score(value, low, high, Words(en, zh))
+
+
+def complete() -> Comparison:
+    """Everything that a page can show of a comparison."""
+    made = typical()
+    nan, flat = math.nan, ("the best settings fit no bowl", "最好的设置拟合不出碗形")
+    scores = [
+        _score(0.89, 0.81, 0.97),
+        _score(nan, nan, nan, *flat),
+        _score(-0.85, -1.1, -0.6),
+        _score(0.03, 0.0, 0.17, "3.5% above the best", "比最优值高 3.5%"),
+        _score(0.52, -0.25, 1.0),
+    ]
+    separability = tuple(
+        Separability(m.name, coordinates, *scores, settings=56, clipped=3, seeds=3)
+        for m in made.methods
+        for coordinates in get_args(Coordinates)
+    )
+    specs = {"SGD + momentum": "SGD(momentum=0.9)", "Adam + L2": "Adam", "AdamW": "AdamW"}
+    methods = tuple(replace(m, spec=specs[m.name]) for m in made.methods)
+    return replace(made, methods=methods, separability=separability, steps_per_epoch=10)
+
+
+def claim(number: int, verdict: str, figure: str = "") -> ClaimResult:
+    """One claim of the article with two predictions."""
+    status: Status = "refuted" if verdict == "refuted" else "holds"
+    predictions = (
+        CheckedPrediction(Words("slope of AdamW", "AdamW 的斜率"), "0 ± 0.05", "0.001", "holds"),
+        CheckedPrediction(Words("slope of Adam + L2", "Adam + L2 的斜率"), "0.5 ± 0.05", "0.47", status),
+    )
+    return ClaimResult(
+        number,
+        Words(f"Claim number {number}", f"第 {number} 条论断"),
+        Words("Decay is uniform.", "收缩力是一致的。") if number != 4 else Words("–", "–"),
+        "r = √(ησ/2λ)",
+        ("arXiv 2305.17212",),
+        () if verdict == "error" else predictions,
+        verdict,
+        figure=figure,
+        error="RuntimeError: broken" if verdict == "error" else "",
+    )
+
+
+@pytest.fixture(scope="session")
+def claims() -> list[ClaimResult]:
+    """One of each verdict, the first with a figure."""
+    figure = (
+        '<svg role="img" aria-label="a figure whose words say what it shows" viewBox="0 0 40 20">'
+        '<path d="M0 0L40 20" stroke="var(--ink)"/></svg>'
+    )
+    verdicts = {1: "holds", 4: "refuted", 7: "not decided", 9: "error"}
+    return [claim(number, verdict, figure if number == 1 else "") for number, verdict in verdicts.items()]
+
+
+@pytest.fixture(scope="session", name="complete")
+def _complete() -> Comparison:
+    """Everything that a page can show of a comparison."""
+    return complete()
 
 
 def extreme() -> Comparison:

@@ -19,12 +19,13 @@ from adamantine.report.curves import draw_curves, legend_handles, quantities
 from adamantine.report.figures import figure_files, order_by_test
 from adamantine.report.heatmap import WORST_SHOWN, cell_scores, draw_heatmap, shared_norm
 from adamantine.report.numbers import Scores, printable, setting
+from adamantine.report.phrases import Written
 from adamantine.report.svg import drawing
 from adamantine.report.testscores import draw_test_scores
 from adamantine.report.theme import DARK, LIGHT, METHOD_COLOURS, stroke
 
 ERROR = Scores("error", "%", 2)
-TRAIN_LOSS, VALIDATION, NORM = quantities(ERROR)
+TRAIN_LOSS, VALIDATION, NORM = quantities(Written(ERROR, ERROR))
 
 
 def _heatmap(method: MethodGrid) -> "mpl.axes.Axes":
@@ -93,8 +94,10 @@ def test_heatmap_outlines_the_basin(make_grid: Callable[..., MethodGrid]) -> Non
     basin = np.zeros((7, 8), bool)
     basin[2:4, 3:6] = True  # a block of 2 x 3: a circumference of 10 cell sides
     method = replace(make_grid(weight_decays=np.logspace(-3, 1, 8)), basin=basin)
+    step_x, step_y = 4 / 7, 0.5  # decades between the values of each axis
     for outline in [c for c in _heatmap(method).collections if isinstance(c, LineCollection)]:
-        assert len(outline.get_segments()) == 10
+        around = sum(float(np.abs(np.diff(piece, axis=0)).sum()) for piece in outline.get_segments())
+        assert around == pytest.approx(2 * 3 * step_x + 2 * 2 * step_y)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_test_scores_show_seeds_mean_and_interval(make_grid: Callable[..., Metho
 def test_files(tmp_path: Path, small: Comparison) -> None:
     render(small, tmp_path / "new" / "run")
     figures = tmp_path / "new" / "run" / "figures"
-    names = ("heatmaps", "learning-curves", "test-scores", "weight-norm")
+    names = ("heatmaps", "heatmaps-gamma", "learning-curves", "test-scores", "weight-norm")
     expected = {
         f"{n}-{theme}.{kind}" for n in names for theme in ("light", "dark") for kind in ("png", "svg")
     }
@@ -240,7 +243,7 @@ def test_files(tmp_path: Path, small: Comparison) -> None:
 
 
 def test_odd_comparisons_are_drawn(extreme: Comparison) -> None:
-    assert len(dict(figure_files(extreme))) == 16
+    assert len(dict(figure_files(extreme, ["svg"]))) == 10
 
 
 def test_figures_without_data_are_left_out(
@@ -248,7 +251,11 @@ def test_figures_without_data_are_left_out(
 ) -> None:
     assert not list(figure_files(make()))
     silent = make(replace(make_grid(lrs=np.array([1e-3])), curves=None))
-    assert {name.rsplit("-", 1)[0] for name, _ in figure_files(silent)} == {"heatmaps", "test-scores"}
+    assert {name.rsplit("-", 1)[0] for name, _ in figure_files(silent, ["svg"])} == {
+        "heatmaps",
+        "heatmaps-gamma",
+        "test-scores",
+    }
 
 
 def test_drawing_leaves_matplotlib_as_it_was(small: Comparison) -> None:
@@ -262,9 +269,8 @@ def test_names_are_neither_mathematics_nor_forbidden_in_xml(
     make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
 ) -> None:
     odd = make(make_grid("$\\frac{a}{$ <b>&amp; \x00\x1b[31m \udc80", lrs=np.array([1e-3])))
-    for name, content in figure_files(odd):
-        if name.endswith(".svg"):
-            ET.fromstring(content.decode("utf-8"))
+    for _, content in figure_files(odd, ["svg"]):
+        ET.fromstring(content.decode("utf-8"))
 
 
 def test_printable_keeps_every_ordinary_character() -> None:

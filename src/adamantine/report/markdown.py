@@ -142,17 +142,18 @@ def _settings(comparison: Comparison, methods: Sequence[MethodView], language: L
 def _separability(comparison: Comparison, language: Language) -> list[str]:
     names = score_names(language)
     heads = [Words("method", "方法").of(language), "", *(f"{n} {name}" for n, (name, _) in names.items())]
-    table = SeparabilityTable.of(comparison.separability, language)
+    table = SeparabilityTable.of(comparison, language)
     rows = [
-        [one.method, f"(η, {one.coordinates})", *(_score(score) for score in one.scores.values())]
-        for one in table.rows
+        [one.name, f"(η, {coordinates})", *(_score(both[place]) for both in one.scores.values())]
+        for one in table.methods
+        for place, coordinates in enumerate("λγ")
     ]
     return [*_table(heads, rows), "", *(f"{n}. {plain(note)}" for n, note in enumerate(table.notes, 1))]
 
 
 def _score(score: ScoreView) -> str:
-    text = f"{score.value} ({score.interval})" if score.interval else score.value
-    return f"{text} [{score.note}]" if score.note else text
+    text = f"{score.value} {score.interval}" if score.interval else score.value
+    return f"{text} ({score.note})" if score.note else text
 
 
 def _pictures(figures: Collection[str], language: Language) -> list[str]:

@@ -65,7 +65,7 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
     shown = [q for q in quantities(Written.of(comparison)) if has_curves(comparison.methods, q)]
     article = ArticleTable.of(comparison, methods, language)
     advice = [with_options(line.of(language)) for line in comparison.advice]
-    separability = SeparabilityTable.of(comparison.separability, language)
+    separability = SeparabilityTable.of(comparison, language)
     return _rendered(
         "report.html",
         language,
@@ -77,12 +77,15 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
         basin_rule=comparison.basin_rule.of(language),
         width_rule=RULE.of(language),
         facts=_facts(comparison, language),
-        contents=_contents(language, bool(methods), bool(advice), article, separability.rows, shown, claims),
+        contents=_contents(
+            language, bool(methods), bool(advice), article, separability.methods, shown, claims
+        ),
         methods=[methods[i] for i in order],
         headings=_method_headings(scores.name, language),
         drawn=[m for m in methods if comparison.methods[m.index].curves is not None],
         differences=[DifferenceView.of(d, scores) for d in leading],
         other_differences=[DifferenceView.of(d, scores) for d in comparison.differences if d not in leading],
+        more_pairs=_more(len(comparison.differences) - len(leading), language),
         article=article,
         absent=_absent(comparison),
         decays=_decays(comparison, language),
@@ -199,6 +202,10 @@ def _facts(comparison: Comparison, language: Language) -> list[str]:
     if missing := sum(_undone(m) for m in methods):
         facts.append(fill(Words("{runs} not done yet", "还有 {runs}未完成"), runs=counted(missing, "run")))
     return [fact.of(language) for fact in facts]
+
+
+def _more(pairs: int, language: Language) -> str:
+    return Words(f"{pairs} more pair{'' if pairs == 1 else 's'}", f"其余 {pairs} 个配对").of(language)
 
 
 def _caption(label: str) -> str:

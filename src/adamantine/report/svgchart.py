@@ -27,7 +27,7 @@ def test_scores(comparison: Comparison, order: list[int], language: Language) ->
     """One row per method, best on top: the seeds, their mean and its confidence interval."""
     scores = scores_of(comparison, language)
     methods = [comparison.methods[i] for i in order]
-    width, bottom = 460.0, 10 + _ROW * len(methods)
+    width, bottom = 390.0, 10 + _ROW * len(methods)
     values = [v for m in methods for v in (*seed_scores(m), *_limits(m, scores)) if math.isfinite(v)]
     shown = [v * scores.scale for v in values] or [0.0, 1.0]
     spare = (max(shown) - min(shown)) * 0.04 or abs(max(shown)) * 0.05 or 1.0

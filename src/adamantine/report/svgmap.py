@@ -151,7 +151,10 @@ class Maps:
         rows = [i for i in range(len(layout.y)) if (i - best[0]) % stride == 0]
         marks = [
             _text(
-                setting(method.lrs[i]), _LEFT - 6 - low_arrow, view.place(0, sum(layout.y[i]) / 2)[1], "end"
+                setting(method.lrs[i]),
+                _LEFT - 6 - low_arrow,
+                view.place(0, sum(layout.y[i]) / 2)[1] + 4,
+                "end",
             )
             for i in rows
         ]
@@ -199,7 +202,13 @@ class Maps:
         content = [
             element("linearGradient", *stops, id="scale"),
             element("rect", x=6.0, y=6.0, width=bar, height=11.0, rx=2.0, fill="url(#scale)"),
-            element("path", d="M357 6l10 5.5-10 5.5Z", fill=to_hex(mpl.colormaps[COLOUR_MAP](1.0))),
+            element(
+                "path",
+                d="M357 6l10 5.5-10 5.5Z",
+                fill=to_hex(mpl.colormaps[COLOUR_MAP](1.0)),
+                stroke="var(--muted)",
+                stroke_width="0.5",
+            ),
             element("g", *ticks, _text(name, 6, 48, "start"), class_="axis"),
         ]
         return drawing(width, 54, printable(alt), content)

@@ -12,7 +12,7 @@ from adamantine.report.basin import widths
 from adamantine.report.model import Comparison, Difference, MethodGrid
 from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.phrases import counted, fill, scores_of, verdict
-from adamantine.report.separability_model import MEANINGS, NAMES, Score, Separability
+from adamantine.report.separability_model import MEANINGS, NAMES, Score
 from adamantine.report.theme import Stroke, stroke
 from adamantine.report.words import Language, Words
 
@@ -266,42 +266,41 @@ class ScoreView:
 
 @dataclass(frozen=True)
 class SeparabilityView:
-    """One method in one system of coordinates."""
+    """One method: number of the score → the score in λ and in γ."""
 
-    method: str
-    coordinates: str
-    scores: dict[str, ScoreView]
+    name: str
+    stroke: Stroke
+    scores: dict[str, list[ScoreView]]
 
 
 @dataclass(frozen=True)
 class SeparabilityTable:
-    """All methods in both systems, and the notes that their scores refer to by number, from 1."""
+    """All methods, and the notes that their scores refer to by number, from 1."""
 
-    rows: list[SeparabilityView]
+    methods: list[SeparabilityView]
     notes: list[str]
 
     @classmethod
-    def of(cls, found: Sequence[Separability], language: Language) -> SeparabilityTable:
+    def of(cls, comparison: Comparison, language: Language) -> SeparabilityTable:
         notes: dict[str, int] = {}
 
         def view(score: Score) -> ScoreView:
             note = printable(score.note.of(language))
             number = notes.setdefault(note, len(notes) + 1) if note else None
-            return ScoreView(_signed(score.value), _interval(score, language), number)
+            return ScoreView(_signed(score.value), _interval(score), number)
 
-        rows = [
-            SeparabilityView(
-                printable(one.method), one.coordinates, {k: view(s) for k, s in one.scores.items()}
-            )
-            for one in found
-        ]
-        return cls(rows, list(notes))
+        views = []
+        for index, method in enumerate(comparison.methods):
+            both = [one for one in comparison.separability if one.method == method.name]
+            if both:
+                scores = {number: [view(one.scores[number]) for one in both] for number in NAMES}
+                views.append(SeparabilityView(printable(method.name), stroke(index), scores))
+        return cls(views, list(notes))
 
 
-def _interval(score: Score, language: Language) -> str:
-    if math.isnan(score.low + score.high):
-        return ""
-    return f"{_signed(score.low)} {Words('to', '至').of(language)} {_signed(score.high)}"
+def _interval(score: Score) -> str:
+    known = not math.isnan(score.low + score.high)
+    return f"[{_signed(score.low)}, {_signed(score.high)}]" if known else ""
 
 
 def _signed(value: float) -> str:
