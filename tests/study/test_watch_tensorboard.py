@@ -84,6 +84,7 @@ def test_the_hparams_tab_has_every_setting_with_its_scores(tiny: Prepare) -> Non
     about = metadata.parse_experiment_plugin_data(plugin_data(described)[metadata.EXPERIMENT_TAG])
     names = [info.name for info in about.hparam_infos]
     assert names == ["method", "lr", "weight_decay", "gamma", "seed"]
+    assert list(about.hparam_infos[0].domain_discrete) == ["Adam", "AdamW"]
     assert [info.name.tag for info in about.metric_infos] == ["final/validation", "final/test"]
     sessions = [plugin_data(there / name) for name in files(run) if "/" in name]
     starts = [

@@ -62,21 +62,22 @@ def scalar(tag: str, value: float) -> Any:
     return summary(value=[summary.Value(tag=tag, simple_value=value)])
 
 
-def experiment(description: str, hyperparameters: Mapping[str, str], metrics: Mapping[str, str]) -> Any:
-    """What the HPARAMS tab offers: names of hyperparameters and tags of scalars, with what is shown of each.
-
-    The hyperparameter ``method`` is text, all others are numbers.
-    """
+def experiment(
+    description: str, methods: Iterable[str], numbers: Mapping[str, str], metrics: Mapping[str, str]
+) -> Any:
+    """What the HPARAMS tab offers: the hyperparameter ``method`` with its values, hyperparameters that are
+    ``numbers``, and tags of scalars as ``metrics``; of each name what is shown."""
     api = part("plugins.hparams.api_pb2")
+    method = api.HParamInfo(name="method", display_name="method", type=api.DATA_TYPE_STRING)
+    method.domain_discrete.extend(methods)
     data = api.Experiment(
         description=description,
         hparam_infos=[
-            api.HParamInfo(
-                name=name,
-                display_name=shown,
-                type=api.DATA_TYPE_STRING if name == "method" else api.DATA_TYPE_FLOAT64,
-            )
-            for name, shown in hyperparameters.items()
+            method,
+            *(
+                api.HParamInfo(name=name, display_name=shown, type=api.DATA_TYPE_FLOAT64)
+                for name, shown in numbers.items()
+            ),
         ],
         metric_infos=[
             api.MetricInfo(name=api.MetricName(tag=tag), display_name=shown) for tag, shown in metrics.items()

@@ -22,8 +22,7 @@ from adamantine.study.watch import events
 from adamantine.study.watch.events import PATTERN, PREFIX, SUFFIX, Event
 
 FOLDER = "tensorboard"  # in the run folder
-HYPERPARAMETERS = {
-    "method": "method",
+NUMBERS = {  # hyperparameters besides the method, and what is shown of them
     "lr": "learning rate η",
     "weight_decay": "weight decay λ",
     "gamma": "γ = ηλ",
@@ -80,7 +79,8 @@ class TensorBoard:
             shown = f"{score} ({unit})" if unit else score
             about = events.experiment(
                 f"adamantine compare: {printable(self.task.title)}",
-                HYPERPARAMETERS,
+                [printable(spec) for spec in self.names],
+                NUMBERS,
                 {f"final/{split}": f"{split} {shown}" for split in FINAL},
             )
             events.write(self.folder / self.file, [Event(0, time.time(), about)])
