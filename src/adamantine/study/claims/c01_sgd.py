@@ -32,20 +32,17 @@ PREDICTIONS = (
             "one step: apart by units in the last place of its largest number, both precisions",
             "一步之后：相差几个末位单位（以这一步中最大的数计，两种精度）",
         ),
-        low=0.0,
         high=2.0,
         unit=" ulp",
     ),
     Prediction(
         "float64",
         Words("float64, all steps: largest relative difference", "float64，全部步数：最大相对差"),
-        low=0.0,
         high=1e-13,
     ),
     Prediction(
         "float32",
         Words("float32, all steps: largest relative difference", "float32，全部步数：最大相对差"),
-        low=0.0,
         high=1e-4,
     ),
     Prediction(

@@ -45,7 +45,6 @@ PREDICTIONS = (
     Prediction(
         "adamw_rate",
         Words("AdamW: |r / ηλ − 1|, the largest of all weights", "AdamW：|r / ηλ − 1|，所有权重中的最大值"),
-        low=0.0,
         high=1e-6,
     ),
     Prediction(

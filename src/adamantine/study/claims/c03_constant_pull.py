@@ -34,7 +34,6 @@ PREDICTIONS = (
             "AdamW: largest relative deviation from (1 − ηλ)^t, all λ",
             "AdamW：与 (1 − ηλ)^t 的最大相对偏差（所有 λ）",
         ),
-        low=0.0,
         high=1e-12,
     ),
     Prediction(
@@ -52,7 +51,6 @@ PREDICTIONS = (
             "Adam + L2: largest difference between the λ, all steps",
             "Adam + L2：不同 λ 之间的最大差别（全部步数）",
         ),
-        low=0.0,
         high=1e-3,
     ),
     Prediction(
@@ -149,9 +147,9 @@ CLAIM = Claim(
         "Decay applies a consistent shrinking force; under Adam + L2 its effect is distorted.",
         "它对所有参数施加的收缩力是一致的（系数都是 λ）；而 Adam + L2 的衰减效果被自适应学习率扭曲。",
     ),
-    formula="g ≡ 0:  AdamW θ_t = (1 − ηλ)^t θ₀   ·   Adam + L2 θ_t ≈ θ₀ − ηt, whatever λ",
+    formula="g ≡ 0:  AdamW θ_t = (1 − ηλ)^t θ₀  ·  Adam + L2 θ_t ≈ θ₀ − ηt",
     predictions=PREDICTIONS,
-    sources=("Loshchilov & Hutter 2019 (arXiv 1711.05101)", "derived in the claim's file"),
+    sources=("Loshchilov & Hutter 2019 (arXiv 1711.05101)",),
     finding=Words(
         "With no gradient, AdamW shrinks by λ; Adam + L2 cannot see λ",
         "没有梯度时，AdamW 按 λ 收缩权重；Adam + L2 根本看不见 λ",

@@ -137,9 +137,9 @@ CLAIM = Claim(
     number=4,
     title=Words("Only Adam + L2 depends on the scale of the loss", "只有 Adam + L2 依赖损失的尺度"),
     says=Words("–", "–"),
-    formula="L → cL, ε → cε:  AdamW unchanged  ·  Adam + L2 unchanged only with λ → cλ",
+    formula="AdamW(cL, cε, λ) = AdamW(L, ε, λ)  ·  Adam+L2(cL, cε, cλ) = Adam+L2(L, ε, λ)",
     predictions=PREDICTIONS,
-    sources=("derived in the claim's file",),
+    sources=(),
     finding=Words(
         "Loss × 1024: AdamW keeps every bit, Adam + L2 trains another net",
         "损失 × 1024：AdamW 的权重逐位不变，Adam + L2 训练出另一个网络",

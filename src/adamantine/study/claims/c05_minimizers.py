@@ -38,13 +38,11 @@ PREDICTIONS = (
     Prediction(
         "adam_l2",
         Words("Adam + L2: largest distance from SciPy's ridge", "Adam + L2：与 SciPy 岭回归解的最大距离"),
-        low=0.0,
         high=1e-4,
     ),
     Prediction(
         "adamw",
         Words("AdamW: largest distance from SciPy's lsq_linear", "AdamW：与 SciPy lsq_linear 解的最大距离"),
-        low=0.0,
         high=1e-3,
     ),
     Prediction(
@@ -108,7 +106,7 @@ def minimize(problems: list[Problem], decay: str, steps: int) -> Floats:
 
 def measure(effort: Effort) -> Measurement:
     steps = effort.of(60_000, 200_000, short=15_000)
-    problems = [problem(seed) for seed in range(effort.of(PROBLEMS, 10, short=2))]
+    problems = [problem(seed) for seed in range(effort.of(PROBLEMS, 10, short=1))]
     ridge, boxed = np.stack([p.ridge for p in problems]), np.stack([p.boxed for p in problems])
     adam_l2, adamw = minimize(problems, "l2", steps), minimize(problems, "decoupled", steps)
     return Measurement(

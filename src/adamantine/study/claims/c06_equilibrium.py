@@ -149,7 +149,7 @@ def at_rest(norm: Floats) -> Floats:
 
 
 def measure(effort: Effort) -> Measurement:
-    steps = effort.of(12_000, 12_000, short=6_000)
+    steps = effort.of(12_000, 12_000)
     seeds = effort.of(3, 10, short=3)
     values: dict[str, Any] = {}
     curves: dict[str, Any] = {}
@@ -213,7 +213,7 @@ CLAIM = Claim(
         "AdamW's decay is stable and consistent; that of Adam + L2 is not.",
         "解耦的衰减效果稳定、一致；Adam 中的 L2 正则化并不能实现稳定、一致的权重衰减效果。",
     ),
-    formula="AdamW: ‖θ‖ = √(ηC/2λ), rotation √(2ηλ(1−β₁)/(1+β₁))  ·  Adam + L2: ‖θ‖ = (η√C‖g̃‖/2λ)^⅓",
+    formula="AdamW: ‖θ‖ = √(ηC/2λ), ∠ = √(2ηλ(1−β₁)/(1+β₁))  ·  Adam + L2: ‖θ‖ = (η√C‖g̃‖/2λ)^⅓",
     predictions=PREDICTIONS,
     sources=("Kosson, Messmer & Jaggi 2024, table 1 (arXiv 2305.17212)",),
     finding=Words(

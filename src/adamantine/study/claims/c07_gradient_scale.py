@@ -145,9 +145,9 @@ def net(method: str, steps: int, seed: int) -> Pixels:
 
 
 def measure(effort: Effort) -> Measurement:
-    steps = effort.of(18_000, 40_000, short=18_000)
-    seeds = effort.of(3, 10, short=3)
-    net_steps = effort.of(4_000, 12_000, short=2_000)
+    steps = effort.of(18_000, 40_000)
+    seeds = effort.of(3, 10)
+    net_steps = effort.of(4_000, 12_000)
     rms = {method: noise(method, steps, seeds) for method in DECAYS}
     nets = {method: [net(method, net_steps, seed) for seed in range(seeds)] for method in DECAYS}
     slopes = {method: np.array([slope(p.scale, p.rms) for p in nets[method]]) for method in DECAYS}

@@ -39,7 +39,6 @@ PREDICTIONS = (
             "AdamW, warm-up and cosine: largest relative deviation from Π(1 − η_t λ), all weights and λ",
             "AdamW，预热加余弦：与 Π(1 − η_t λ) 的最大相对偏差（所有权重与 λ）",
         ),
-        low=0.0,
         high=1e-10,
     ),
     Prediction(

@@ -28,7 +28,7 @@ Rule = Literal["value", "seeds", "interval"]
 class Effort(StrEnum):
     """How much is measured: tolerances never depend on it."""
 
-    SHORT = "short"  # a test's
+    SHORT = "short"  # what a test can wait for
     DEFAULT = "default"
     THOROUGH = "thorough"
 

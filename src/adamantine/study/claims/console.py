@@ -14,7 +14,12 @@ from adamantine.report.terminal import plain
 from adamantine.report.words import Language, Words
 from adamantine.study.claims.claim import Claim
 
-HEADS = Words("claim|predicted|measured (95 % interval)|", "论断|预测|实测（95 % 区间）|")
+HEADS = (
+    Words("claim", "论断"),
+    Words("predicted", "预测"),
+    Words("measured [95 %]", "实测 [95 %]"),
+    Words("", ""),
+)
 STYLES = {"holds": "green", "refuted": "red", "not decided": "yellow", "error": "bold red"}
 
 
@@ -55,7 +60,7 @@ class Display:
 
 def show(results: Sequence[ClaimResult], language: Language, console: Console) -> None:
     """Of every claim its verdict, and a row per prediction: tolerance, what was measured, ✓ ✗ or ?."""
-    console.print(_rows([HEADS.of(language).split("|")], style="italic"), highlight=False)
+    console.print(_rows([[head.of(language) for head in HEADS]], style="italic"), highlight=False)
     for result in results:
         title = f"[bold]{result.number}  {plain(result.title.of(language))}[/bold]"
         console.print(f"\n{title}  {badge(result.verdict, language)}", highlight=False)
@@ -65,8 +70,8 @@ def show(results: Sequence[ClaimResult], language: Language, console: Console) -
         rows = [
             [
                 plain(p.text.of(language)),
-                p.predicted,
-                p.measured,
+                plain(p.predicted),
+                plain(p.measured),
                 f"[{STYLES[p.verdict]}]{BADGES[p.verdict]}[/{STYLES[p.verdict]}]",
             ]
             for p in result.predictions
@@ -107,6 +112,6 @@ def listing(claims: Sequence[Claim], language: Language) -> Table:
         table.add_row(f"[bold]{claim.number}[/bold]", f"[bold]{plain(claim.title.of(language))}[/bold]")
         table.add_row("", f"[dim]{plain(claim.formula)}[/dim]")
         for p in claim.predictions:
-            table.add_row("", f"{plain(p.text.of(language))}: [cyan]{tolerance(p)}[/cyan]")
+            table.add_row("", f"{plain(p.text.of(language))}: [cyan]{plain(tolerance(p))}[/cyan]")
         table.add_row()
     return table

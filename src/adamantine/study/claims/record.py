@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 from functools import cache
@@ -15,8 +16,8 @@ from adamantine.report.files import write_atomic
 from adamantine.study.claims.claim import Claim, Effort, Measurement
 
 FORMAT = 1
-#: Parts of the package that cannot change what a claim measures.
-_NO_PART = ("report/", "cli/", "bench/", "study/claims/c", "study/tune", "study/ensemble/grid", "__main__")
+#: Parts of the package that cannot change what a claim measures; the other claims' files among them.
+_NO_PART = ("report/", "cli/", "bench/", "study/tune/", "study/claims/c")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -34,6 +35,9 @@ def _package() -> str:
         name = file.relative_to(root).as_posix()
         if not name.startswith(_NO_PART):
             digest.update(name.encode() + file.read_bytes())
+    kernel = importlib.util.find_spec("adamantine._native")
+    if kernel is not None and kernel.origin is not None:
+        digest.update(Path(kernel.origin).read_bytes())
     for library in _LIBRARIES:
         digest.update(f"{library} {importlib.metadata.version(library)}".encode())
     return digest.hexdigest()

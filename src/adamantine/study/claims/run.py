@@ -60,7 +60,7 @@ def run(
     seeds. What a claim raises is its result's ``error``.
 
     Raises:
-        StudyError: ``jobs`` below 1, or a folder that holds something else.
+        StudyError: ``jobs`` below 1, or a folder that cannot be made.
     """
     if jobs < 1:
         raise StudyError(f"--jobs must be at least 1, not {jobs}")

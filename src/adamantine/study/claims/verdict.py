@@ -107,15 +107,15 @@ def tolerance(prediction: Prediction) -> str:
     >>> tolerance(Prediction("a", any_text, high=1e-13)), tolerance(Prediction("b", any_text, 0.1, unit=" %"))
     ('≤ 1e−13', '≥ 0.1 %')
     >>> tolerance(Prediction("c", any_text, -1.05, -0.95)), tolerance(Prediction("d", any_text, 0, 0))
-    ('−1.05 to −0.95', '0')
+    ('[−1.05, −0.95]', '0')
     """
     low, high = (shown(bound, digits=6) for bound in (prediction.low, prediction.high))
     unit = prediction.unit
     if prediction.low == prediction.high:
         return f"{low}{unit}"
-    if math.isinf(prediction.low) or (prediction.low == 0 and prediction.high <= 1e-3):
+    if math.isinf(prediction.low):
         return f"≤ {high}{unit}"
-    return f"≥ {low}{unit}" if math.isinf(prediction.high) else f"{low} to {high}{unit}"
+    return f"≥ {low}{unit}" if math.isinf(prediction.high) else f"[{low}, {high}]{unit}"
 
 
 def measured_text(prediction: Prediction, measured: Any) -> str:
@@ -123,12 +123,12 @@ def measured_text(prediction: Prediction, measured: Any) -> str:
 
     >>> from adamantine.report.words import Words
     >>> measured_text(Prediction("a", Words("", ""), rule="seeds"), [1.0, 2.0, 3.0])
-    '2 (−0.484 to 4.48)'
+    '2 [−0.484, 4.48]'
     """
     found = interval(prediction, measured)
     if prediction.rule == "value":
         return f"{shown(found.middle)}{prediction.unit}"
-    return f"{shown(found.middle)} ({shown(found.low)} to {shown(found.high)}){prediction.unit}"
+    return f"{shown(found.middle)} [{shown(found.low)}, {shown(found.high)}]{prediction.unit}"
 
 
 def shown(value: float, digits: int = 3) -> str:
