@@ -166,12 +166,13 @@ def tune(
         bool, typer.Option("--fresh", help="Start over instead of resuming.", rich_help_panel=RUN)
     ] = False,
     jobs: Annotated[
-        int | None,
+        int,
         typer.Option(
-            help="Processes that share a batch. Default: all cores, where a batch is large enough.",
+            help="Processes that share each batch, for tasks that take minutes. With the pruners median and"
+            " none the results do not depend on it.",
             rich_help_panel=RUN,
         ),
-    ] = None,
+    ] = 1,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
     ] = False,
@@ -186,10 +187,18 @@ def tune(
     from adamantine.study.task import Settings
     from adamantine.study.tune import plan, run
     from adamantine.study.tune.console import Display, show
+    from adamantine.study.tune.parallel import Parallel
     from adamantine.study.tune.space import COORDINATES
 
     console = Console()
     with errors_in_one_line():
+        settings = Settings(
+            epochs,
+            batch_size,
+            train_size,
+            str(data_dir) if data_dir else None,
+            str(text) if text else None,
+        )
         job = plan.prepare(
             task,
             methods_=tuple(method or ("AdamW",)),
@@ -207,21 +216,18 @@ def tune(
             widen=widen,
             seed=sampler_seed,
             schedule=schedule,
-            settings=Settings(
-                epochs,
-                batch_size,
-                train_size,
-                str(data_dir) if data_dir else None,
-                str(text) if text else None,
-            ),
+            settings=settings,
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )
         where = folder(out) or job.folder
         about = job.manifest["task"]
         console.print(f"[bold]{escape(printable(about['title']))}[/bold] → {escape(str(where))}")
         shown = Display(about["score_name"], about["score_unit"], console)
-        with nullcontext(run.Silent()) if quiet else shown as watcher:
-            tuning = run.run(job, out=where, storage=storage, fresh=fresh, watcher=watcher)
+        with (
+            nullcontext() if jobs == 1 else Parallel(task, settings, schedule, jobs) as runner,
+            nullcontext(run.Silent()) if quiet else shown as watcher,
+        ):
+            tuning = run.run(job, out=where, storage=storage, fresh=fresh, runner=runner, watcher=watcher)
         show(tuning, console)
         console.print(f"\nWritten: {escape(str(where))}")
 

@@ -20,6 +20,19 @@ def valley(lr: float, weight_decay: float, seed: int, report: Report) -> float:
     return score
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Without forests and figures, except where a test is about them."""
+    if "whole" not in request.fixturenames:
+        monkeypatch.setattr("adamantine.study.tune.engine.importance", lambda study, names: {})
+        monkeypatch.setattr("adamantine.study.tune.figure.figure_files", lambda tuning: [])
+
+
+@pytest.fixture
+def whole() -> None:
+    """For tests that want everything as it is."""
+
+
 @pytest.fixture
 def search() -> Callable[..., Tuning]:
     """``tune`` on the valley with a small budget; arguments as changes."""

@@ -20,8 +20,8 @@ def test_a_sampler_depends_on_seed_and_place_alone(sampler: str) -> None:
     def asked(seed: int) -> list[object]:
         with engine.quiet():
             study = optuna.create_study()
-            for index in range(12):
-                study.sampler = engine.make_sampler(sampler, SPACE, seed=seed, index=index, trials=12)
+            for index in range(11):
+                study.sampler = engine.make_sampler(sampler, SPACE, seed=seed, index=index, trials=16)
                 trial = study.ask()
                 SPACE.suggest(trial)
                 study.tell(trial, float(index))
@@ -30,13 +30,13 @@ def test_a_sampler_depends_on_seed_and_place_alone(sampler: str) -> None:
     first = asked(0)
     assert asked(0) == first
     assert asked(1) != first
-    assert len({str(params) for params in first}) == 12
+    assert len({str(params) for params in first}) == 11
 
 
 def test_the_grid_is_taken_whole_and_once() -> None:
     points = engine.grid_points(SPACE, 9)
     assert len(points) == 9
-    assert {point["lr"] for point in points} == {1e-3, pytest.approx(1e-2), 1e-1}
+    assert sorted({point["lr"] for point in points}) == pytest.approx([1e-3, 1e-2, 1e-1])
     study = optuna.create_study()
     with engine.quiet():
         for index in range(9):
@@ -88,7 +88,7 @@ def test_quiet_puts_the_level_back() -> None:
     assert optuna.logging.get_verbosity() == before
 
 
-def test_importance_tells_which_parameter_matters() -> None:
+def test_importance_tells_which_parameter_matters(whole: None) -> None:
     def shares(values: list[float]) -> dict[str, float]:
         study = optuna.create_study()
         for index, value in enumerate(values):

@@ -7,13 +7,17 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import torch
 
 from adamantine.study.cell import Cell, Result
 from adamantine.study.errors import StudyError
+from adamantine.study.task import Settings
 from adamantine.study.tune import Tuning, tune
+from adamantine.study.tune.parallel import Parallel
 from adamantine.study.tune.result import advice
 from adamantine.study.tune.training import Objective, OnEpoch, Report
 
@@ -93,13 +97,13 @@ def test_a_higher_total_goes_on(search: Callable[..., Tuning], tmp_path: Path) -
     assert len(calls) == 4
 
 
-def test_the_folder(search: Callable[..., Tuning], tmp_path: Path) -> None:
+def test_the_folder(whole: None, search: Callable[..., Tuning], tmp_path: Path) -> None:
     tuning = search(out=tmp_path / "run", trials=6, batch=3)
     data = json.loads((tmp_path / "run" / "results.json").read_text())
     best = tuning.findings[0].best
     assert best is not None
     assert data["methods"][0]["best"]["lr"] == best.setting.lr
-    rows = list(csv.DictReader((tmp_path / "run" / "results.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "run" / "results.csv").read_text().splitlines()))
     assert [float(row["lr"]) for row in rows] == [tried.setting.lr for tried in tuning.findings[0].tried]
     for kind in ("light.png", "dark.png", "light.svg", "dark.svg"):
         assert (tmp_path / "run" / "figures" / f"tune-AdamW-{kind}").stat().st_size > 1000
@@ -191,6 +195,38 @@ def test_a_task_trains_as_one_batch(workshop: Path) -> None:
     assert finding.units.epochs == pytest.approx((finding.units.steps or 0) / 2)  # 40 examples, batches of 16
     assert len(finding.fresh) == 3
     assert tune("tiny_task:", trials=12, batch=6, seeds=(0, 1), confirm=3, lr=(1e-2, 1.0)) == tuning
+
+
+def test_the_number_of_processes_changes_nothing(workshop: Path, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"trials": 14, "batch": 7, "seeds": (0, 1), "confirm": 3, "lr": (1e-2, 1.0)}
+    with Parallel("tiny_task:", Settings(), "cosine", 2) as runner:
+        shared = tune("tiny_task:", runner=runner, **arguments)
+    assert shared == tune("tiny_task:", **arguments)
+
+
+def test_a_process_that_dies_is_said(workshop: Path) -> None:
+    dies: dict[str, Any] = {"methods": "tiny_optimizers:Dies", "weight_decay": (1e-3, 1e-1)}
+    with (
+        Parallel("tiny_task:", Settings(), "cosine", 1) as runner,
+        pytest.raises(StudyError, match="a worker process died"),
+    ):
+        tune("tiny_task:", trials=4, batch=4, seeds=(0,), lr=(1e-2, 1.0), runner=runner, **dies)
+
+
+def test_what_cannot_be_batched_is_trained_one_by_one(workshop: Path) -> None:
+    import tiny_task  # type: ignore[import-not-found]
+
+    class Noisy:  # random numbers in the forward pass: every member would need its own
+        epochs, batch_size = 2, 16
+        data, loss, metric = map(staticmethod, (tiny_task.data, tiny_task.loss, tiny_task.metric))
+
+        @staticmethod
+        def model(seed: int) -> torch.nn.Module:
+            return torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(4, 2))
+
+    finding = tune(Noisy(), trials=4, batch=4, seeds=(0,), confirm=2, lr=(1e-2, 1.0)).findings[0]
+    assert [tried.status for tried in finding.tried] == ["complete"] * 4
+    assert len(finding.fresh) == 2
 
 
 class Fake:

@@ -59,7 +59,7 @@ class Display:
             line = f"{plain(name)}: {finished} of {wanted} trials{text and '; '}{text}"
             self.console.print(line, highlight=False)
 
-    def epoch(self, name: str, share: float, trials: int) -> None:
+    def training(self, name: str, share: float, trials: int) -> None:
         self.progress.update(self.tasks[name], completed=self.finished[name] + share * trials)
 
     def confirming(self, name: str) -> None:

@@ -71,12 +71,14 @@ def make_sampler(name: str, space: Space, *, seed: int, index: int, trials: int)
             )
         if name == "gp":
             return samplers.GPSampler(seed=own, n_startup_trials=STARTUP)
-        if name == "qmc":  # one sequence: its scrambling is the study's, its place in Optuna's storage
-            return samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         if name == "cmaes":
             return samplers.CmaEsSampler(seed=own, warn_independent_sampling=False)
+        if name == "qmc":
+            return _listed(sobol_point(space, seed, index), own)
         if name == "grid":
-            return grid(space, trials, seed, index)
+            points = grid_points(space, trials)
+            order = np.random.default_rng(seed).permutation(len(points))
+            return _listed(points[order[index]] if index < len(points) else {}, own)
         return samplers.RandomSampler(seed=own)
 
 
@@ -91,24 +93,39 @@ def grid_points(space: Space, trials: int) -> list[dict[str, Any]]:
     return choices
 
 
-def grid(space: Space, trials: int, seed: int, index: int) -> BaseSampler:
-    """Every point of the grid in a shuffled order, then random ones.
+def sobol_point(space: Space, seed: int, index: int) -> dict[str, Any]:
+    """The point at place ``index`` of a Sobol sequence scrambled with ``seed``."""
+    from scipy.stats.qmc import Sobol  # type: ignore[import-untyped]
 
-    Not Optuna's own grid: that one stops a study which it takes to be running, and does not know which
-    trial of a resumed study took which point.
+    axes = space.axes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # SciPy renames its seed
+        sequence = Sobol(len(axes) + space.zero, scramble=True, seed=seed)
+    if index:  # to go forward by 0 is an error in some versions
+        sequence.fast_forward(index)
+    places = sequence.random(1)[0]
+    point: dict[str, Any] = {
+        name: float(min(max(low * (high / low) ** place, low), high))
+        for (name, (low, high)), place in zip(axes.items(), places, strict=False)
+    }
+    return point | ({"decay": "some" if places[-1] < 0.5 else "none"} if space.zero else {})
+
+
+def _listed(point: Mapping[str, Any], seed: int) -> BaseSampler:
+    """A sampler of one point; what the point lacks is random.
+
+    Optuna's own grid and quasi-random samplers count what they gave in the storage, and count wrong after
+    a kill; its grid, moreover, stops a study that it takes to be running.
     """
     from optuna.samplers import RandomSampler
 
-    points = grid_points(space, trials)
-    order = np.random.default_rng(seed).permutation(len(points))
-
-    class Grid(RandomSampler):
+    class Listed(RandomSampler):
         def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            if index < len(points):
-                return points[order[index]][param_name]
+            if param_name in point:
+                return point[param_name]
             return super().sample_independent(study, trial, param_name, param_distribution)
 
-    return Grid(seed=int(np.random.SeedSequence((seed, index)).generate_state(1)[0]))
+    return Listed(seed=seed)
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:

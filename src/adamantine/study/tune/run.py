@@ -34,7 +34,7 @@ class Watcher(Protocol):
     def searching(self, name: str, space: Space, finished: int, wanted: int, best: Tried | None) -> None:
         """So many trials of a method are finished."""
 
-    def epoch(self, name: str, share: float, trials: int) -> None:
+    def training(self, name: str, share: float, trials: int) -> None:
         """A batch of so many trials has come to this share of its training."""
 
     def confirming(self, name: str) -> None:
@@ -46,7 +46,7 @@ class Silent:
 
     def searching(self, name: str, space: Space, finished: int, wanted: int, best: Tried | None) -> None: ...
 
-    def epoch(self, name: str, share: float, trials: int) -> None: ...
+    def training(self, name: str, share: float, trials: int) -> None: ...
 
     def confirming(self, name: str) -> None: ...
 
@@ -157,10 +157,7 @@ class _Tuner:
         settings = [search.space.setting(trial.params) for trial in trials]
         cells = [Cell(candidate.spec, s.lr, s.weight_decay, seed) for s in settings for seed in seeds]
         reports = Reports(
-            trials,
-            len(seeds),
-            epochs,
-            lambda epoch: self.watcher.epoch(candidate.name, epoch / epochs, count),
+            trials, len(seeds), epochs, lambda share: self.watcher.training(candidate.name, share, count)
         )
         found = outcomes(self.runner(cells, reports), len(seeds))
         search.tell(trials, found)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from adamantine.study.cell import Cell, Result
-from adamantine.study.task import Task
+from adamantine.study.plan import Plan
+from adamantine.study.task import Settings, Task
 from adamantine.study.tune.search import Outcome
 
 if TYPE_CHECKING:
@@ -37,16 +39,70 @@ class Runner(Protocol):
 
 
 class Batched:
-    """The default: all cells as one model with a leading member axis, in this process."""
+    """The default: in this process, as many whole trials together as `members_at_once` finds good.
+
+    A task that cannot be batched, or a batch in which something raises, is trained cell by cell; nothing is
+    pruned then.
+    """
 
     def __init__(self, task: Task, schedule: str) -> None:
-        self.task = task
-        self.schedule = schedule
+        from adamantine.study.ensemble.size import members_at_once
+        from adamantine.study.trainer import Trainer
+
+        self.trainer = Trainer(Plan(task.name, Settings(), (), (), schedule, 0), task)
+        self.members = members_at_once(task)
 
     def __call__(self, cells: Sequence[Cell], on_epoch: OnEpoch) -> list[Result]:
-        from adamantine.study.ensemble import train
+        results: list[Result] = []
+        for part in parts(cells, self.members):
+            results += self._train(part, _shifted(on_epoch, len(results)))
+        return results
 
-        return train(self.task, list(cells), schedule=self.schedule, on_epoch=on_epoch)
+    def _train(self, cells: Sequence[Cell], on_epoch: OnEpoch) -> list[Result]:
+        from adamantine.study.ensemble import NotBatchable, train
+
+        trainer = self.trainer
+        if trainer.solitary is None:
+            try:
+                return train(
+                    trainer.task,
+                    cells,
+                    schedule=trainer.plan.schedule,
+                    on_epoch=on_epoch,
+                    data=trainer.data,
+                )
+            except NotBatchable as reason:
+                trainer.solitary = str(reason)
+            except Exception:  # an optimizer or task of the user's may raise anything: which cell was it?
+                pass
+        return [trainer.run(cell) for cell in cells]
+
+
+def parts(cells: Sequence[Cell], most: int) -> list[list[Cell]]:
+    """The cells in their order, in parts of at most ``most`` that do not divide a setting's seeds.
+
+    >>> cells = [Cell("AdamW", lr, 0.1, seed) for lr in (0.1, 0.2, 0.3) for seed in (0, 1)]
+    >>> [len(part) for part in parts(cells, 5)]
+    [4, 2]
+    """
+    found: list[list[Cell]] = []
+    for _, group in itertools.groupby(cells, lambda cell: (cell.method, cell.lr, cell.weight_decay)):
+        own = list(group)
+        if found and len(found[-1]) + len(own) <= most:
+            found[-1] += own
+        else:
+            found.append(own)
+    return found
+
+
+def _shifted(on_epoch: OnEpoch, first: int) -> OnEpoch:
+    """For a part of the cells: from its own indices to those of all, and back."""
+
+    def shifted(epoch: int, validation: Mapping[int, float]) -> set[int]:
+        stopped = on_epoch(epoch, {first + index: score for index, score in validation.items()})
+        return {index - first for index in stopped}
+
+    return shifted
 
 
 class Pruned(Exception):
@@ -97,7 +153,7 @@ class Reports:
     """Stands between a training and the pruner: the mean over a trial's seeds, epoch by epoch.
 
     The members of trial ``k`` are ``k * seeds`` to ``(k + 1) * seeds - 1``. When one of them diverges the
-    trial is decided, and the others are stopped.
+    trial is decided, and the others are stopped. ``tick`` is told the share of the work that is done.
     """
 
     def __init__(
@@ -105,35 +161,37 @@ class Reports:
         trials: Sequence[Trial],
         seeds: int,
         epochs: int,
-        tick: Callable[[int], None] = lambda epoch: None,
+        tick: Callable[[float], None] = lambda share: None,
     ) -> None:
         self.trials = trials
         self.seeds = seeds
+        self.epochs = epochs
         self.every = max(math.ceil(epochs / REPORTS), 1)
         self.tick = tick
         self.members: list[frozenset[int]] = [frozenset()] * len(trials)  # that ever had a score
-        self.reported = [0] * len(trials)  # the latest epoch
+        self.reached = [0] * len(trials)  # the latest epoch
+        self.reported = [0] * len(trials)  # the latest of them that the pruner knows
         self.stopped: set[int] = set()  # trials
 
     def __call__(self, epoch: int, validation: Mapping[int, float]) -> set[int]:
         """The members to stop."""
-        self.tick(epoch)
         doubtful = []
-        for k, trial in enumerate(self.trials):
+        for k in sorted({member // self.seeds for member in validation} - self.stopped):
             own = range(k * self.seeds, (k + 1) * self.seeds)
-            scores = {m: validation[m] for m in own if m in validation and math.isfinite(validation[m])}
-            if k in self.stopped or not scores:
-                continue
-            if scores.keys() < self.members[k]:
-                self.stopped.add(k)  # a seed diverged
+            scores = {member: validation[member] for member in own if member in validation}
+            self.reached[k] = epoch
+            if scores.keys() < self.members[k]:  # a seed diverged
+                self.stopped.add(k)
                 continue
             self.members[k] = frozenset(scores)
-            if epoch >= self.reported[k] + self.every:
+            if epoch >= self.reported[k] + self.every and math.isfinite(sum(scores.values())):
                 self.reported[k] = epoch
-                trial.report(statistics.fmean(scores.values()), epoch)
+                self.trials[k].report(statistics.fmean(scores.values()), epoch)
                 doubtful.append(k)
         self.stopped |= {k for k in doubtful if self.trials[k].should_prune()}
-        return {m for m in validation if m // self.seeds in self.stopped}
+        done = sum(self.epochs if k in self.stopped else reached for k, reached in enumerate(self.reached))
+        self.tick(min(done / (self.epochs * len(self.trials)), 1.0))
+        return {member for member in validation if member // self.seeds in self.stopped}
 
 
 def outcomes(results: Sequence[Result], seeds: int) -> list[Outcome]:
