@@ -1,4 +1,11 @@
-"""Claim 9: why L2 hurts in Adam: four places for the same λθ, each tuned for itself."""
+"""Claim 9: why L2 hurts in Adam: four places for the same λθ, λ tuned for each.
+
+The question needs a task on which decay matters. On the plain digits, with lr tuned too, it does not: no
+decay at all scores like AdamW (−0.02 points, 95 % −0.20 to 0.17, 16 seeds), and no arm differs from another.
+So 30 % of the training labels are wrong here, which a net learns by heart unless decay prevents it, and lr is
+fixed, since a small one would do decay's work. Both were chosen by what AdamW gains over no decay, not by the
+arms.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +18,19 @@ from adamantine.study.claims.claim import Claim, Effort, Measurement, Prediction
 
 if TYPE_CHECKING:
     from adamantine.report.claimfigure import Sheet
+    from adamantine.study.task import Task
 
-LRS = (3.16e-3, 1e-2, 3.16e-2, 1e-1)
+LR = 1e-2
+WRONG = 0.3  # of the training labels
 #: λ of each arm in its own unit, up to where training collapses; 0, no decay, is among each arm's choices.
-#: (ii) and (iii) divide by the √v̂ of gradients alone, which vanish once the digits are learned.
+#: (ii) and (iii) divide by the √v̂ of gradients alone, which vanish once the training labels are learned.
 DECAYS = {
-    "i": (2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2),
-    "ii": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
-    "iii": (1e-9, 1e-8, 1e-7, 1e-6, 1e-5),
-    "iv": (0.04, 0.16, 0.64, 2.56, 10.24),
+    "i": (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
+    "ii": (1e-8, 1e-7, 1e-6, 3.16e-6, 1e-5, 3.16e-5, 1e-4),
+    "iii": (1e-8, 1e-7, 1e-6, 3.16e-6, 1e-5, 3.16e-5, 1e-4),
+    "iv": (0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12),
 }
-FELT = 0.25  # percentage points, two of the 797 test digits: less is "fine", more is "bad"
+FELT = 0.5  # percentage points, four of the 797 test digits: less is "fine", more is "bad"
 FRESH = 1000  # the first of the seeds that judge
 
 ARMS = {
@@ -36,8 +45,8 @@ PREDICTIONS = (
     Prediction(
         "iii",
         Words(
-            "(iii) − (iv), test error: the article says bad, ≥ 0.25; Bjorck et al. say fine, below it",
-            "(iii) − (iv) 的测试错误率之差：文章认为差（≥ 0.25），Bjorck 等人认为无妨（更小）",
+            "(iii) − (iv), test error: the article says bad, ≥ 0.5; Bjorck et al. say fine, below it",
+            "(iii) − (iv) 的测试错误率之差：文章认为差（≥ 0.5），Bjorck 等人认为无妨（更小）",
         ),
         FELT,
         rule="seeds",
@@ -64,46 +73,37 @@ PREDICTIONS = (
 
 
 def measure(effort: Effort) -> Measurement:
-    """Digits, MLP. (lr, λ) chosen per arm on validation errors, judged on test errors of fresh seeds, paired."""
+    """λ chosen per arm on validation errors, judged on test errors of fresh seeds, paired by seed."""
     import numpy as np
 
     from adamantine.study import statistics
     from adamantine.study.claims._arms import Member, train
-    from adamantine.study.task import Settings
-    from adamantine.study.tasks import load
 
-    task = load("digits", Settings())
-    lrs = effort.of(LRS, LRS, short=LRS[1:3])
-    seeds = range(effort.of(2, 5, short=1))
-    fresh = range(FRESH, FRESH + effort.of(16, 64, short=3))
+    task = mislabelled()
+    seeds = range(effort.of(3, 8, short=1))
+    fresh = range(FRESH, FRESH + effort.of(24, 96, short=3))
     # Without decay all arms are Adam: trained once, a column of every arm's grid.
-    grid = [Member("i", lr, 0.0, seed) for lr in lrs for seed in seeds]
+    grid = [Member("i", LR, 0.0, seed) for seed in seeds]
     grid += [
-        Member(arm, lr, decay, seed)
-        for arm, decays in DECAYS.items()
-        for lr in lrs
-        for decay in decays
-        for seed in seeds
+        Member(arm, LR, decay, seed) for arm, decays in DECAYS.items() for decay in decays for seed in seeds
     ]
     scores = dict(zip(grid, train(task, grid)[:, 0], strict=True))
-    best: dict[str, tuple[float, float]] = {}
-    edges: dict[str, list[str]] = {}
-    for name, decays in {"none": (), **DECAYS}.items():
+    best = {"none": 0.0}
+    edges: dict[str, list[str]] = {"none": []}
+    rows: dict[str, list[float]] = {}
+    for arm, decays in DECAYS.items():
         axis = (0.0, *decays)
-        arm = "i" if name == "none" else name
         validation = np.array(
-            [
-                [[scores[Member(arm if decay else "i", lr, decay, seed)] for seed in seeds] for decay in axis]
-                for lr in lrs
-            ]
+            [[scores[Member(arm if decay else "i", LR, decay, seed)] for seed in seeds] for decay in axis]
         )
-        chosen = statistics.choose(validation)
+        rows[arm] = [100 * float(x) for x in validation.mean(axis=1)]
+        chosen = statistics.choose(validation[None])
         assert chosen is not None, "a net without decay has a score"
-        best[name] = lrs[chosen[0]], axis[chosen[1]]
-        edges[name] = list(statistics.edges(chosen, lrs, axis))
+        best[arm] = axis[chosen[1]]
+        edges[arm] = list(statistics.edges(chosen, (LR,), axis))
     judges = [
-        Member("i" if name == "none" else name, lr, decay, seed)
-        for name, (lr, decay) in best.items()
+        Member("i" if name == "none" else name, LR, decay, seed)
+        for name, decay in best.items()
         for seed in fresh
     ]
     test = 100 * train(task, judges)[:, 1].reshape(len(best), len(fresh))
@@ -117,8 +117,31 @@ def measure(effort: Effort) -> Measurement:
 
     return Measurement(
         {name: against_adamw(name) for name in ("iii", "i", "none")},
-        {"errors": errors, "best": {name: list(setting) for name, setting in best.items()}, "edges": edges},
+        {"errors": errors, "best": best, "edges": edges, "validation": rows},
     )
+
+
+def mislabelled() -> Task:
+    """The digits with some training labels wrong, drawn by the seed; validation and test are clean."""
+    from dataclasses import replace
+
+    import numpy as np
+    import torch
+
+    from adamantine.study.task import Data, Settings
+    from adamantine.study.tasks import load
+
+    clean = load("digits", Settings())
+
+    def data(seed: int) -> Data:
+        (x, y), validation, test = clean.data(seed)
+        rng = np.random.default_rng((seed, 7))
+        wrong = torch.from_numpy(rng.permutation(len(y))[: round(WRONG * len(y))])
+        y = y.clone()
+        y[wrong] = (y[wrong] + torch.from_numpy(rng.integers(1, 10, len(wrong)))) % 10
+        return Data((x, y), validation, test)
+
+    return replace(clean, data=data)
 
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
@@ -142,47 +165,44 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         error = [[found.mean - found.low], [found.high - found.mean]]
         ax.errorbar(found.mean, y, xerr=error, color=look.colour, marker=look.marker, markersize=9,
                     linewidth=2.4, capsize=5, zorder=4)  # fmt: skip
-        lr, decay = data["best"][name]
-        text = f"{ARMS[name].of(sheet.language)}   lr {setting(lr)}, λ {setting(decay)}"
+        text = f"{ARMS[name].of(sheet.language)}   λ = {setting(data['best'][name])}"
         if data["edges"][name]:
             text += sheet.say(" (edge of its grid)", "（在网格边缘）")
         ax.annotate(text, (0, y), (4, 13), xycoords=("axes fraction", "data"), textcoords="offset points",
-                    color=sheet.theme.ink, fontsize=10)  # fmt: skip
-    lr, decay = data["best"]["iv"]
-    mean = math.fsum(judge) / len(judge)
+                    color=sheet.theme.ink, fontsize=10, zorder=7,
+                    bbox={"facecolor": sheet.theme.surface, "edgecolor": "none", "pad": 1.0})  # fmt: skip
+    adamw = f"{math.fsum(judge) / len(judge):.1f} %, λ = {setting(data['best']['iv'])}"
     ax.set_ylim(-0.6, 3.8)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.axvline(0, color=sheet.theme.muted, linewidth=0.8, zorder=1)
     ax.set_xlabel(
         sheet.say(
-            f"test error minus AdamW's ({mean:.2f} % at lr {setting(lr)}, λ {setting(decay)}), percentage points;\n"
+            f"test error minus AdamW's ({adamw}), percentage points;\n"
             "the article predicts right of the dotted line, Bjorck et al. inside the band",
-            f"测试错误率减去 AdamW 的（{mean:.2f} %，学习率 {setting(lr)}，λ {setting(decay)}），百分点；\n"
-            "文章预测在点线右侧，Bjorck 等人预测在色带内",
+            f"测试错误率减去 AdamW 的（{adamw}），百分点；\n文章预测在点线右侧，Bjorck 等人预测在色带内",
         )
     )
 
 
 def finding(measurement: Measurement) -> Words:
-    """What came of (iii), the arm on which the two explanations disagree."""
+    """What came of (iii), the arm on which the two explanations disagree, and of (i)."""
     from adamantine.study.claims.verdict import judge
 
     status = judge(PREDICTIONS[0], measurement.values["iii"])
+    mean = {name: math.fsum(row) / len(row) for name, row in measurement.data["errors"].items()}
+    divided, coupled = (f"{mean[name] - mean['iv']:.1f}".replace("-", "−") for name in ("iii", "i"))
     if status == "holds":
         return Words(
-            "Dividing the decay by √v̂ is what hurts, as the article says",
-            "正如文章所说，有害的正是把衰减除以 √v̂",
+            f"Decay ÷ √v̂ costs {divided} points, as the article says; L2 in m and v only {coupled}",
+            f"衰减 ÷ √v̂ 使错误率高 {divided} 个百分点，如文章所说；同在 m 和 v 中的 L2 只高 {coupled}",
         )
     if status == "refuted":
         return Words(
-            "Dividing the decay by √v̂ does no harm that could be felt here",
-            "在这里，把衰减除以 √v̂ 并没有可察觉的害处",
+            f"Decay ÷ √v̂ costs {divided} points: not what the article says; L2 in m and v {coupled}",
+            f"衰减 ÷ √v̂ 使错误率高 {divided} 个百分点，与文章所说不符；m 和 v 中的 L2 高 {coupled}",
         )
-    return Words(
-        "Whether dividing the decay by √v̂ hurts is not decided here",
-        "把衰减除以 √v̂ 是否有害，这里未能判定",
-    )
+    return Words("Whether decay ÷ √v̂ hurts is not decided here", "衰减 ÷ √v̂ 是否有害，这里未能判定")
 
 
 CLAIM = Claim(
