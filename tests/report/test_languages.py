@@ -112,7 +112,8 @@ def test_claims_stand_in_the_page_and_alone(complete: Comparison, claims: list[C
 
 
 def test_the_answer_counts_claims(claims: list[ClaimResult]) -> None:
-    assert answer_of(claims).en == "Of 4 claims: 1 holds, 1 refuted, 1 not decided, 1 error."
+    assert answer_of(claims).en == "Of 4 claims: 1 holds, 1 is refuted, 1 is not decided, 1 failed to run."
+    assert answer_of(claims[:1] * 3).en == "Of 3 claims: 3 hold."
     assert answer_of(claims[:1]).en == "Of 1 claim: 1 holds."
     assert answer_of([]).en == "No claim has been run."
 
@@ -166,7 +167,7 @@ def test_the_weight_norm_starts_where_its_data_does(complete: Comparison) -> Non
     """At epoch 0, before the first step, when the run recorded it."""
     from adamantine.report.curves import quantities
     from adamantine.report.phrases import Written
-    from adamantine.report.svgchart import curves
+    from adamantine.report.svgchart import curves_chart
 
     *_, norm = quantities(Written.of(complete))
 
@@ -185,7 +186,7 @@ def test_the_weight_norm_starts_where_its_data_does(complete: Comparison) -> Non
         )
 
     started = replace(complete, methods=tuple(map(with_start, complete.methods)))
-    before, after = (str(curves(made, norm, "en")) for made in (complete, started))
+    before, after = (str(curves_chart(made, norm, "en")) for made in (complete, started))
     assert ">0</text>" not in before
     assert ">0</text>" in after
 

@@ -16,6 +16,20 @@ from adamantine.report.words import Language, Words
 _KINDS = {"holds": "decided", "refuted": "refuted", "not decided": "open", "error": "refuted"}
 
 
+_SOME = {
+    "holds": Words("{n} hold", "{n} 条成立"),
+    "refuted": Words("{n} are refuted", "{n} 条被否证"),
+    "not decided": Words("{n} are not decided", "{n} 条未定"),
+    "error": Words("{n} failed to run", "{n} 条出错"),
+}
+_ONE = {
+    "holds": Words("1 holds", "1 条成立"),
+    "refuted": Words("1 is refuted", "1 条被否证"),
+    "not decided": Words("1 is not decided", "1 条未定"),
+    "error": _SOME["error"],
+}
+
+
 @dataclass(frozen=True)
 class PredictionView:
     """One prediction beside what was measured."""
@@ -83,8 +97,8 @@ def answer_of(claims: Sequence[ClaimResult]) -> Words:
     if not claims:
         return Words("No claim has been run.", "还没有运行任何论断。")
     parts = [
-        fill(Words("{n} {said}", "{n} 条{said}"), n=str(n), said=words)
-        for status, words in STATUS_WORDS.items()
+        fill(_ONE[status] if n == 1 else _SOME[status], n=str(n))
+        for status in STATUS_WORDS
         if (n := sum(claim.verdict == status for claim in claims))
     ]
     template = Words("Of {all} claims: {parts}.", "{all} 条论断中：{parts}。")

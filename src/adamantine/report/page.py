@@ -26,7 +26,7 @@ from adamantine.report.heatmap import shared_norm
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import printable
 from adamantine.report.phrases import Written, counted, fill, scores_of, term
-from adamantine.report.svgchart import curves, test_scores
+from adamantine.report.svgchart import curves_chart, scores_chart
 from adamantine.report.svgmap import Maps
 from adamantine.report.tables import (
     DECAYS,
@@ -91,10 +91,10 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
         decays=_decays(comparison, language),
         maps={m.index: {"λ": maps.draw(m.index, "λ"), "γ": maps.draw(m.index, "γ")} for m in methods},
         colour_key=maps.colour_key() if methods else "",
-        test_scores=test_scores(comparison, order, language) if methods else "",
+        test_scores=scores_chart(comparison, order, language) if methods else "",
         separability=separability,
         score_names=score_names(language),
-        curves=[(_caption(q.label.of(language)), curves(comparison, q, language)) for q in shown],
+        curves=[(_caption(q.label.of(language)), curves_chart(comparison, q, language)) for q in shown],
         judged_afresh=any(m.fresh_seeds for m in comparison.methods),
         reproduction=Reproduction.of(comparison.manifest, language),
         **_claims(claims, language),
@@ -107,7 +107,7 @@ def claims_page(claims: Sequence[ClaimResult], language: Language = "en", comman
         "claims-page.html",
         language,
         answer=answer_of(claims).of(language),
-        reproduction=Reproduction.of({"command": command} if command else {}, language),
+        reproduction=Reproduction(printable(command), [], ""),
         **_claims(claims, language),
     )
 

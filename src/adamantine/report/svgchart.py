@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import unicodedata
 
 import numpy as np
 from markupsafe import Markup
@@ -20,10 +21,10 @@ from adamantine.report.words import Language, Words
 
 _MARKERS = 6  # per curve
 _ROW = 56.0  # of the chart of test scores
-_NAME = 34  # letters of a method's name that a row of it has room for
+_LETTER = 8.4  # width of a letter of such a row; of a Chinese one, twice that at most
 
 
-def test_scores(comparison: Comparison, order: list[int], language: Language) -> Markup:
+def scores_chart(comparison: Comparison, order: list[int], language: Language) -> Markup:
     """One row per method, best on top: the seeds, their mean and its confidence interval."""
     scores = scores_of(comparison, language)
     methods = [comparison.methods[i] for i in order]
@@ -59,19 +60,32 @@ def test_scores(comparison: Comparison, order: list[int], language: Language) ->
     ]
     for row, (place, method) in enumerate(zip(order, methods, strict=True)):
         y = 44 + _ROW * row
-        name = printable(method.name)
         said = (
             Words("no setting converged", "没有收敛的设置").of(language)
             if method.at_best is None
             else scores.mean(method.at_best)
         )
-        name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+        name = _shortened(printable(method.name), width - _LETTER * len(said))
         content += [
             element("text", name, x=0.0, y=y - 18, class_="row"),
             element("text", said, x=width, y=y - 18, class_="value"),
         ]
         content += _row(method, place, y, scale, scores)
     return drawing(width, bottom + 42, _scores_alt(comparison, language), content)
+
+
+def _shortened(name: str, room: float) -> str:
+    """As much of it as there is room for.
+
+    >>> _shortened("AdamW", 100.0), _shortened("a method with a long name", 100.0)
+    ('AdamW', 'a method w…')
+    """
+    width = 0.0
+    for place, letter in enumerate(name):
+        width += _LETTER * (2 if unicodedata.east_asian_width(letter) in "WF" else 1)
+        if width > room and place:
+            return f"{name[: place - 1]}…"
+    return name
 
 
 def _limits(method: MethodGrid, scores: Scores) -> tuple[float, float]:
@@ -137,7 +151,7 @@ def _scores_alt(comparison: Comparison, language: Language) -> str:
     return printable(said.of(language))
 
 
-def curves(comparison: Comparison, quantity: Quantity, language: Language) -> Markup:
+def curves_chart(comparison: Comparison, quantity: Quantity, language: Language) -> Markup:
     """One line per method (mean over seeds) in a band from the lowest to the highest seed."""
     methods = comparison.methods
     lines = {

@@ -228,7 +228,7 @@ class _View:
         width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
         cell_width, cell_height = layout.cell_size(width, height)
         size = min(11.5, (cell_width - 3) / (_DIGIT * 4), 0.62 * cell_height)
-        return cls(layout, width, height, size if size >= 6.5 else None)
+        return cls(layout, width, height, size if size >= 7.5 else None)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         (left, right), (bottom, top) = self.layout.limits

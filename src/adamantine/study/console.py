@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamantine.report.basin import widths
+from adamantine.report.coordinates import per_step, steps, timescale
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, setting
 from adamantine.report.terminal import new_table, plain
@@ -63,17 +64,28 @@ def _edge_mark(method: MethodGrid, axis: str) -> str:
 
 def _search_table(comparison: Comparison) -> Table:
     table = new_table(
-        "How wide the basin of good settings is, and what went wrong",
-        *("method", "settings\nin basin", "octaves\nof lr", "octaves of\nweight decay", "diverged\nruns"),
+        "Decay per step γ = lr·λ, timescale τ = 1/γ, width of the basin, divergence",
+        *("method", "γ", "τ in\nepochs", "in\nbasin", "octaves\nof lr", "octaves\nof λ", "runs\ndiverged"),
     )
     for method in comparison.methods:
-        diverged = f"{int(method.diverged.sum())} of {method.diverged.size}"
+        diverged = f"{int(method.diverged.sum())}/{method.diverged.size}"
         missing = int((np.isnan(method.validation) & ~method.diverged).sum())
         if missing:
             diverged += f"\n[red]{missing} failed or not run[/red]"
-        basin = f"{int(method.basin.sum())} of {method.basin.size}"
-        table.add_row(plain(method.name), basin, *widths(method), diverged)
+        basin = f"{int(method.basin.sum())}/{method.basin.size}"
+        table.add_row(
+            plain(method.name), *_rate(method, comparison.steps_per_epoch), basin, *widths(method), diverged
+        )
     return table
+
+
+def _rate(method: MethodGrid, steps_per_epoch: int | None) -> tuple[str, str]:
+    """γ and τ at the best setting, dashes where there is none."""
+    if method.best is None:
+        return "–", "–"
+    tau = timescale(method, *method.best)
+    epochs = steps(tau / steps_per_epoch) if tau and steps_per_epoch else "–"
+    return setting(float(f"{per_step(method, *method.best):.2g}")), epochs
 
 
 def _differences_table(comparison: Comparison, shown: Scores) -> Table:
