@@ -16,15 +16,16 @@ from torch.autograd.function import once_differentiable
 NARROW = 16  # columns of a matrix product's result below which MKL loses most of its speed
 
 
-def products(a: Tensor, b: Tensor) -> Tensor:
-    """``a`` [members, rows, k] times ``b`` [members, k, columns].
+def products(a: Tensor, b: Tensor, plus: Tensor | None = None) -> Tensor:
+    """``a`` [members, rows, k] times ``b`` [members, k, columns], plus [members, 1, columns].
 
     A lone product is computed twice: MKL has another way for one matrix than for several, and a member's
     bits must not depend on how many others there are.
     """
     if len(a) == 1:
-        return torch.bmm(a.expand(2, -1, -1), b.expand(2, -1, -1))[:1]
-    return torch.bmm(a, b)
+        twice = None if plus is None else plus.expand(2, -1, -1)
+        return products(a.expand(2, -1, -1), b.expand(2, -1, -1), twice)[:1]
+    return torch.bmm(a, b) if plus is None else torch.baddbmm(plus, a, b)
 
 
 class Linear(torch.autograd.Function):
@@ -33,11 +34,7 @@ class Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        if bias is None:
-            return products(x, weight.mT)
-        if len(x) == 1:
-            return products(x, weight.mT).add_(bias.unsqueeze(1))
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        return products(x, weight.mT, None if bias is None else bias.unsqueeze(1))
 
     @staticmethod
     @once_differentiable
