@@ -69,7 +69,7 @@ def show(results: Sequence[ClaimResult], language: Language, console: Console) -
             console.print(f"   [red]{plain(result.error)}[/red]", highlight=False)
         rows = [
             [
-                plain(p.text.of(language)),
+                f"   {plain(p.text.of(language))}",
                 plain(p.predicted),
                 plain(p.measured),
                 f"[{STYLES[p.verdict]}]{BADGES[p.verdict]}[/{STYLES[p.verdict]}]",

@@ -124,11 +124,15 @@ def measured_text(prediction: Prediction, measured: Any) -> str:
     >>> from adamantine.report.words import Words
     >>> measured_text(Prediction("a", Words("", ""), rule="seeds"), [1.0, 2.0, 3.0])
     '2 [−0.484, 4.48]'
+    >>> measured_text(Prediction("a", Words("", ""), rule="interval"), [1.0002, 0.9996, 1.0008])
+    '1.0002 [0.9996, 1.0008]'
     """
     found = interval(prediction, measured)
     if prediction.rule == "value":
         return f"{shown(found.middle)}{prediction.unit}"
-    return f"{shown(found.middle)} [{shown(found.low)}, {shown(found.high)}]{prediction.unit}"
+    digits = _digits(found)
+    middle, low, high = (shown(x, digits) for x in (found.middle, found.low, found.high))
+    return f"{middle} [{low}, {high}]{prediction.unit}"
 
 
 def shown(value: float, digits: int = 3) -> str:
@@ -151,6 +155,14 @@ def shown(value: float, digits: int = 3) -> str:
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         text = f"{mantissa}e{int(exponent)}"
     return text.replace("-", _MINUS)
+
+
+def _digits(found: Interval) -> int:
+    """Enough of them, 3 to 6, that the interval's ends differ from its middle in print."""
+    spread, size = (found.high - found.low) / 2, max(abs(found.low), abs(found.high))
+    if not 0 < spread < math.inf:
+        return 3
+    return min(max(math.floor(math.log10(size)) - math.floor(math.log10(spread)) + 1, 3), 6)
 
 
 def _number(thing: Any) -> float:
