@@ -91,7 +91,7 @@ def measure(effort: Effort) -> Measurement:
     from adamantine.study.tasks import load
 
     task = load("modular", Settings())
-    seeds = range(effort.of(3, 8))
+    seeds = range(effort.of(3, 8, short=1))
     decays = effort.of(DECAYS, THOROUGH_DECAYS, short=SHORT_DECAYS)
     grid = [(method, decay) for method, values in decays.items() for decay in values]
     cells = [Cell(METHODS["adamw"], LR, 0.0, seed) for seed in seeds]
