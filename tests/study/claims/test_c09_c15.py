@@ -17,6 +17,7 @@ from adamantine.study.cell import Cell
 from adamantine.study.claims import (
     _arms,
     c09_ablation,
+    c10_separability,
     c11_corrected,
     c12_bf16,
     c13_frozen_scale,
