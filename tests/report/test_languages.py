@@ -138,6 +138,16 @@ def test_formats_are_what_is_written(tmp_path: Path, small: Comparison) -> None:
         render(small, tmp_path, formats=["pdf"])
 
 
+def test_chinese_figures_are_text_for_the_reader_s_fonts(tmp_path: Path, small: Comparison) -> None:
+    render(small, tmp_path, formats=["svg"], language="zh")
+    files = list((tmp_path / "figures").glob("*.svg"))
+    assert len(files) == 10
+    for file in files:
+        words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text("utf-8")))
+        assert re.search(r"[\u4e00-\u9fff]", words), file
+        assert set(re.findall(r"[A-Za-z]{3,}", words)) <= {"Adam", "AdamW"}, file
+
+
 def test_claims_are_written(tmp_path: Path, claims: list[ClaimResult]) -> None:
     render_claims(claims, tmp_path, formats=["html", "md"], language="zh")
     assert {f.name for f in tmp_path.iterdir()} == {"report.html", "report.md"}

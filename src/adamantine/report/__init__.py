@@ -35,11 +35,11 @@ def render(
 ) -> None:
     """Write the report of a comparison into ``out_dir``, in some of `FORMATS`.
 
-    ``"png"`` and ``"svg"`` are ``figures/*``, each light and dark; ``"html"`` is ``report.html``, ``"md"`` is
-    ``report.md`` with links to the figures that the folder has. The folder is made if missing. Every file is
-    replaced in one step, the page last, so that whoever opens it at any moment finds a whole file, the old
-    one or the new one. The same comparison gives the same bytes. A figure for which nothing was recorded is
-    left out.
+    ``"png"`` (its words always English) and ``"svg"`` are ``figures/*``, each light and dark; ``"html"`` is
+    ``report.html``, ``"md"`` is ``report.md`` with links to the figures that the folder has. The folder is
+    made if missing. Every file is replaced in one step, the page last, so that whoever opens it at any moment
+    finds a whole file, the old one or the new one. The same comparison gives the same bytes. A figure for
+    which nothing was recorded is left out.
 
     Raises:
         ImportError: matplotlib or Jinja is missing.

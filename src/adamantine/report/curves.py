@@ -14,8 +14,9 @@ from adamantine.report.model import Curves, Floats, MethodGrid
 from adamantine.report.numbers import setting
 from adamantine.report.phrases import Written, fill
 from adamantine.report.theme import stroke
-from adamantine.report.words import Words
+from adamantine.report.words import Language, Words
 
+EPOCHS = Words("epoch", "训练轮数")
 _MARKERS, _MARKER_SIZE = 6, 6.0  # per curve; points
 _MOST_POINTS = 300  # per curve: more than a panel has pixels for
 
@@ -83,7 +84,9 @@ def has_curves(methods: tuple[MethodGrid, ...], quantity: Quantity) -> bool:
     return any(m.curves is not None and bool(np.isfinite(quantity.of(m.curves)).any()) for m in methods)
 
 
-def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -> None:
+def draw_curves(
+    ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity, language: Language = "en"
+) -> None:
     """One line per method (mean over seeds) in a band from the lowest to the highest seed."""
     values = []
     for index, method in enumerate(methods):
@@ -114,8 +117,8 @@ def draw_curves(ax: Axes, methods: tuple[MethodGrid, ...], quantity: Quantity) -
     ax.tick_params(axis="x", length=3)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     ax.margins(x=0.02)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(quantity.label.en)
+    ax.set_xlabel(EPOCHS.of(language))
+    ax.set_ylabel(quantity.label.of(language))
     _scale_axis(ax, np.concatenate(values) if values else np.empty(0))
 
 

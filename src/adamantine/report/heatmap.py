@@ -20,7 +20,14 @@ from adamantine.report.numbers import Scores, setting
 from adamantine.report.separability_model import Coordinates
 from adamantine.report.theme import COLOUR_MAP, LIGHT, Theme
 from adamantine.report.ticks import label, logarithmic
+from adamantine.report.words import Words
 
+LR_AXIS = Words("learning rate η", "学习率 η")
+DECAY_AXES = {
+    "λ": Words("weight decay λ", "权重衰减系数 λ"),
+    "γ": Words("weight decay per step γ = ηλ", "每步权重衰减 γ = ηλ"),
+}
+COLOURS = Words("mean validation {score}; lower is better", "验证{score}均值；越低越好")
 WORST_SHOWN = 10.0  # the colour scale ends at this multiple of the best score: beyond, all is equally bad
 
 _AXES_WIDTH, _AXES_HEIGHT = 262.0, 220.0  # points, about what a panel leaves to its axes
@@ -81,8 +88,8 @@ def draw_heatmap(
     _label_axes(ax, method, layout)
     if any(layout.shift):
         _label_decades(ax, layout)
-    ax.set_xlabel("weight decay λ" if coordinates == "λ" else "weight decay per step γ = ηλ")
-    ax.set_ylabel("learning rate η")
+    ax.set_xlabel(DECAY_AXES[coordinates].of(scores.language))
+    ax.set_ylabel(LR_AXIS.of(scores.language))
 
 
 def _label_axes(ax: Axes, method: MethodGrid, layout: Layout) -> None:
@@ -236,4 +243,4 @@ def draw_colour_bar(bar_ax: Axes, norm: Normalize, scores: Scores, theme: Theme 
     bar.ax.xaxis.set_major_formatter(FixedFormatter([setting(t * scores.scale) for t in ticks]))
     bar.ax.xaxis.set_minor_locator(NullLocator())
     bar.outline.set_visible(False)
-    bar.set_label(f"mean validation {scores.label}; lower is better", color=theme.muted)
+    bar.set_label(COLOURS.of(scores.language).format(score=scores.label), color=theme.muted)

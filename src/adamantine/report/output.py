@@ -28,7 +28,7 @@ def write(
     out_dir.mkdir(parents=True, exist_ok=True)
     if kinds := [kind for kind in KINDS if kind in formats]:
         (out_dir / FIGURES).mkdir(exist_ok=True)
-        for name, content in figure_files(comparison, kinds):
+        for name, content in figure_files(comparison, kinds, language):
             write_atomic(out_dir / FIGURES / name, content)
     if "md" in formats:
         there = {file.name for file in (out_dir / FIGURES).glob("*")}

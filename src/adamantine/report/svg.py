@@ -87,16 +87,16 @@ def svg(figure: Figure, *, text: str) -> str:
 
 
 def themed(
-    name: str, draw: Callable[[Theme], Figure], kinds: Collection[str] = KINDS
+    name: str, draw: Callable[[Theme], Figure], kinds: Collection[str] = KINDS, text: str = "path"
 ) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a figure's files: of each kind, light and dark."""
+    """Names and contents of a figure's files: of each kind, light and dark. ``text`` is that of `svg`."""
     for theme_name, theme in {"light": LIGHT, "dark": DARK}.items():
         with drawing(theme):
             figure = draw(theme)
             if "png" in kinds:
                 yield f"{name}-{theme_name}.png", png(figure)
             if theme is LIGHT and "svg" in kinds:  # the dark twin of the SVG differs in colour codes only
-                source = svg(figure, text="path")
+                source = svg(figure, text=text)
         if "svg" in kinds:
             yield f"{name}-{theme_name}.svg", recoloured(source, theme).encode()
 

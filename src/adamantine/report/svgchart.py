@@ -9,12 +9,12 @@ import unicodedata
 import numpy as np
 from markupsafe import Markup
 
-from adamantine.report.curves import Line, Quantity
+from adamantine.report.curves import EPOCHS, Line, Quantity
 from adamantine.report.markup import drawing, element, path
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.phrases import counted, fill, joined, same, scores_of
-from adamantine.report.testscores import seed_scores
+from adamantine.report.testscores import NOTHING, SCORE_AXIS, seed_scores
 from adamantine.report.theme import stroke
 from adamantine.report.ticks import Scale, label
 from adamantine.report.words import Language, Words
@@ -49,9 +49,7 @@ def scores_chart(comparison: Comparison, order: list[int], language: Language) -
         ),
         element(
             "text",
-            fill(Words("test {score}; lower is better", "测试{score}；越低越好"), score=scores.label).of(
-                language
-            ),
+            SCORE_AXIS.of(language).format(score=scores.label),
             x=width / 2,
             y=bottom + 36,
             text_anchor="middle",
@@ -60,11 +58,7 @@ def scores_chart(comparison: Comparison, order: list[int], language: Language) -
     ]
     for row, (place, method) in enumerate(zip(order, methods, strict=True)):
         y = 44 + _ROW * row
-        said = (
-            Words("no setting converged", "没有收敛的设置").of(language)
-            if method.at_best is None
-            else scores.mean(method.at_best)
-        )
+        said = NOTHING.of(language) if method.at_best is None else scores.mean(method.at_best)
         name = _shortened(printable(method.name), width - _LETTER * len(said))
         content += [
             element("text", name, x=0.0, y=y - 18, class_="row"),
@@ -205,7 +199,7 @@ def curves_chart(comparison: Comparison, quantity: Quantity, language: Language)
         *(element("text", label(t), x=x(t), y=height - bottom + 17, text_anchor="middle") for t in x_ticks),
         element(
             "text",
-            Words("epoch", "训练轮数").of(language),
+            EPOCHS.of(language),
             x=(left + width) / 2,
             y=height - 5,
             text_anchor="middle",

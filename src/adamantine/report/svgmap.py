@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize, to_hex
 
 from adamantine.report import coordinates as system
 from adamantine.report.geometry import Box, Layout
-from adamantine.report.heatmap import cell_scores, colour_ticks
+from adamantine.report.heatmap import COLOURS, DECAY_AXES, LR_AXIS, cell_scores, colour_ticks
 from adamantine.report.maptext import alt_text, told
 from adamantine.report.markup import drawing, element, number, path
 from adamantine.report.model import Comparison, MethodGrid
@@ -31,11 +31,6 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 26.0, 40.0
 _ARROW = 12.0
 _DIGIT = 0.6  # width of a digit, of the font size
 _STAR = "M0-6 1.6-2 5.9-1.9 2.5 .8 3.7 4.9 0 2.5-3.7 4.9-2.5 .8-5.9-1.9-1.6-2Z"
-
-_X_LABELS = {
-    "λ": Words("weight decay λ", "权重衰减系数 λ"),
-    "γ": Words("weight decay per step γ = ηλ", "每步权重衰减 γ = ηλ"),
-}
 
 
 @dataclass(frozen=True)
@@ -159,13 +154,13 @@ class Maps:
             for i in rows
         ]
         marks += _x_ticks(method, coordinates, view)
-        y_label = Words("learning rate η", "学习率 η").of(self.language)
+        y_label = LR_AXIS.of(self.language)
         return [
             element("g", *marks, class_="axis", aria_hidden="true"),
             element(
                 "g",
                 _text(
-                    _X_LABELS[coordinates].of(self.language), _LEFT + view.width / 2, _HEIGHT - 6, "middle"
+                    DECAY_AXES[coordinates].of(self.language), _LEFT + view.width / 2, _HEIGHT - 6, "middle"
                 ),
                 element("text", y_label, x=0.0, y=10.0),
                 class_="axis name",
@@ -188,9 +183,7 @@ class Maps:
             if x - last > 8 + 7 * len(text) / 2:
                 ticks.append(_text(text, x, 30, "middle"))
                 last = x + 7 * len(text) / 2
-        name = fill(
-            Words("mean validation {score}; lower is better", "验证{score}均值；越低越好"), score=scores.label
-        ).of(self.language)
+        name = COLOURS.of(self.language).format(score=scores.label)
         alt = fill(
             Words(
                 "Colours of the heat maps, from {low} to {high} and worse.",

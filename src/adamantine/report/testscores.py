@@ -11,6 +11,10 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from adamantine.report.model import Floats, MethodGrid
 from adamantine.report.numbers import Scores
 from adamantine.report.theme import LIGHT, Theme, stroke
+from adamantine.report.words import Words
+
+NOTHING = Words("no setting converged", "没有收敛的设置")
+SCORE_AXIS = Words("test {score}; lower is better", "测试{score}；越低越好")
 
 
 def seed_scores(method: MethodGrid) -> Floats:
@@ -45,7 +49,7 @@ def draw_test_scores(
             **at_left,
         )
         if method.at_best is None:
-            ax.annotate("no setting converged", (0, y), (0, -4), ha="left", color=theme.muted, **at_left)
+            ax.annotate(NOTHING.of(scores.language), (0, y), (0, -4), ha="left", color=theme.muted, **at_left)
             continue
         ax.annotate(
             scores.mean(method.at_best),
@@ -101,4 +105,4 @@ def draw_test_scores(
     ax.tick_params(axis="x", length=3)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(ScalarFormatter(useOffset=False))
-    ax.set_xlabel(f"test {scores.label}; lower is better")
+    ax.set_xlabel(SCORE_AXIS.of(scores.language).format(score=scores.label))
