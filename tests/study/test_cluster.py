@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 import signal
+import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +21,9 @@ pytest.importorskip("ray", reason="needs ray")
 from adamantine.study import cluster
 from adamantine.study.cell import Cell, Result
 from adamantine.study.cluster import TRIES, RayRunner
-from adamantine.study.compare import Run, prepare
+from adamantine.study.compare import Run, compare, prepare
 from adamantine.study.errors import StudyError
+from adamantine.study.folder import JOURNAL, TABLE
 from adamantine.study.plan import cells
 from adamantine.study.stages import Chunk
 from adamantine.study.workers import Inline
@@ -126,16 +131,13 @@ def test_before_the_last_try_a_chunk_falls_into_cells() -> None:
     assert failed[0].message == f"{TRIES} workers died while they trained it (gone)"
 
 
-def test_a_worker_with_other_versions_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = cluster.facts(run.plan, run.task)
-    monkeypatch.setattr(cluster, "facts", lambda *_: {**there, "version of torch": "1.0"})
+def test_a_worker_with_other_versions_is_refused(run: Run) -> None:
     runner = RayRunner(run.plan, run.task, jobs=1)
-    try:
-        runner.submit(chunks_of(run)[:1])
-        with pytest.raises(StudyError, match=r"another version of torch \(.*\) than this process \(1\.0\)"):
-            runner.next()
-    finally:
-        runner.close()
+    said = runner.ray.put({**runner.expected, "version of torch": "1.0"})  # what its `ready` returns
+    runner.starting[said] = None
+    with pytest.raises(StudyError, match=r"another version of torch \(1\.0\) than this process \(\d"):
+        runner.next()
+    runner.close()
 
 
 def test_without_ray_the_error_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,3 +154,49 @@ def test_files_of_the_user_travel_and_built_in_tasks_need_none(run: Run) -> None
     assert cluster.needs_folder(dataclasses.replace(built_in, settings=relative))
     absolute = dataclasses.replace(built_in.settings, text=os.path.abspath("notes.txt"))
     assert not cluster.needs_folder(dataclasses.replace(built_in, settings=absolute))
+
+
+def alive(session: int) -> list[str]:
+    """The processes of a session, without zombies and without Ray's agents: these find their cluster gone,
+    try for a minute to report it, and end."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, _, _, sid = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            name = (process / "cmdline").read_text().strip("\0")
+            if int(sid) == session and state != "Z" and not re.fullmatch(r"ray::\w+Agent", name):
+                found.append(name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_killed_driver_leaves_no_process_and_resumes_to_the_same_bits(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = "--task tiny_task: --method AdamW --lr 0.01,0.1 --wd 0,0.1 --seeds 2 --grow 0 --confirm 3"
+    command = f"{sys.executable} -m adamantine compare {options} --quiet --engine ray --jobs 1 --out broken"
+    ours = {"PYTHONPATH": str(workshop), "TINY_PAUSE": "0.5", "RAY_ADDRESS": "local"}
+    journal = tmp_path / "broken" / JOURNAL
+    with subprocess.Popen(
+        command.split(), env={**os.environ, **ours}, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not journal.exists() or not journal.read_bytes().count(b"\n"):
+            assert process.poll() is None, "ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(alive(process.pid)) > 3  # with Ray's and the worker's
+        process.kill()
+    deadline = time.monotonic() + 20
+    while left := alive(process.pid):
+        assert time.monotonic() < deadline, f"processes outlive their driver: {left}"
+        time.sleep(0.1)
+
+    axes = {"lrs": {"": "0.01,0.1"}, "weight_decays": {"": "0,0.1"}}
+    for name in ("broken", "whole"):
+        out = tmp_path / name
+        compare(prepare("tiny_task:", ("AdamW",), **axes, seeds=(0, 1), grow=0, confirm=3, out=out), jobs=1)
+    tables = [(tmp_path / name / TABLE).read_bytes() for name in ("broken", "whole")]
+    assert tables[0] == tables[1]
+    assert tables[0].count(b"\n") == 1 + 8 + 3

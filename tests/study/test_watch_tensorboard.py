@@ -61,8 +61,7 @@ def test_a_cell_s_curves_and_scores_are_there(tiny: Prepare) -> None:
         "train/loss",
         "validation/error",
         "weights/norm",
-        "final/validation",
-        "final/test",
+        "final/validation",  # and no test score
     }
     for tag, name, factor in (
         ("train/loss", "train_loss", 1.0),
@@ -73,10 +72,10 @@ def test_a_cell_s_curves_and_scores_are_there(tiny: Prepare) -> None:
         expected = [(int(epoch), value * factor) for epoch, value in points if math.isfinite(value)]
         assert [step for step, _ in found[tag]] == [step for step, _ in expected]
         assert [y for _, y in found[tag]] == pytest.approx([y for _, y in expected], rel=1e-6)  # float32
-    assert found["final/test"] == [(3, pytest.approx(100 * result.test, rel=1e-6))]
+    assert found["final/validation"] == [(3, pytest.approx(100 * result.validation, rel=1e-6))]
 
 
-def test_the_hparams_tab_has_every_setting_with_its_scores(tiny: Prepare) -> None:
+def test_the_hparams_tab_has_every_setting_with_its_score(tiny: Prepare) -> None:
     run = tiny()
     compare(run, jobs=1, watcher=TensorBoard(run))
     there = run.out / "tensorboard"
@@ -85,7 +84,7 @@ def test_the_hparams_tab_has_every_setting_with_its_scores(tiny: Prepare) -> Non
     names = [info.name for info in about.hparam_infos]
     assert names == ["method", "lr", "weight_decay", "gamma", "seed"]
     assert list(about.hparam_infos[0].domain_discrete) == ["Adam", "AdamW"]
-    assert [info.name.tag for info in about.metric_infos] == ["final/validation", "final/test"]
+    assert [info.name.tag for info in about.metric_infos] == ["final/validation"]
     sessions = [plugin_data(there / name) for name in files(run) if "/" in name]
     starts = [
         metadata.parse_session_start_info_plugin_data(data[metadata.SESSION_START_INFO_TAG])
@@ -107,7 +106,7 @@ def test_a_diverged_run_has_no_score_and_a_failed_one_no_file(tiny: Prepare) -> 
     there = run.out / "tensorboard"
     assert {path.name for path in there.iterdir() if path.is_dir()} == {"SGD"}
     diverged = there / "SGD" / "lr=1e+30,wd=0,seed=0"
-    assert not {"final/validation", "final/test"} & scalars(diverged).keys()
+    assert "final/validation" not in scalars(diverged)
     (file,) = diverged.iterdir()
     end = metadata.parse_session_end_info_plugin_data(plugin_data(file)[metadata.SESSION_END_INFO_TAG])
     assert end.status == api_pb2.STATUS_FAILURE

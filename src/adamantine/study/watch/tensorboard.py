@@ -28,15 +28,16 @@ NUMBERS = {  # hyperparameters besides the method, and what is shown of them
     "gamma": "γ = ηλ",
     "seed": "seed",
 }
-FINAL = ("validation", "test")  # scores of a finished cell, which the HPARAMS tab shows
+FINAL = "final/validation"  # tag of the score that the HPARAMS tab shows
 
 
 class TensorBoard:
     """A :class:`~adamantine.study.compare.Watcher` that writes event files below ``folder``.
 
     Runs are called ``AdamW/lr=0.001,wd=0.1,seed=0``. Scalars by epoch: ``train/loss``, ``weights/norm``, and
-    ``validation/error`` or whatever the task's score is; besides, ``final/validation`` and ``final/test``,
-    which a run that diverged does not have. Scores in % are written as such, not as fractions.
+    ``validation/error`` or whatever the task's score is; besides, ``final/validation``, which a run that
+    diverged does not have. Scores in % are written as such, not as fractions. Test scores are not written:
+    this is a place to choose settings, and a setting chosen by its test score has none left to judge it.
 
     Raises :class:`StudyError` where TensorBoard is not installed. Event files that another plan left in the
     folder are removed, others than our own never.
@@ -81,7 +82,7 @@ class TensorBoard:
                 f"adamantine compare: {printable(self.task.title)}",
                 [printable(spec) for spec in self.names],
                 NUMBERS,
-                {f"final/{split}": f"{split} {shown}" for split in FINAL},
+                {FINAL: f"validation {shown}"},
             )
             events.write(self.folder / self.file, [Event(0, time.time(), about)])
 
@@ -117,9 +118,7 @@ class TensorBoard:
                     moment = begin + result.seconds * epoch / last
                     yield Event(int(epoch), moment, events.scalar(tag, value * factor))
         if result.status == "ok":
-            for split in FINAL:
-                score = getattr(result, split) * self.percent
-                yield Event(last, end, events.scalar(f"final/{split}", score))
+            yield Event(last, end, events.scalar(FINAL, result.validation * self.percent))
         yield Event(last, end, events.session_end(status=result.status, end=end))
 
 
