@@ -31,8 +31,8 @@ PREDICTIONS = (
     Prediction(
         "adamw",
         Words(
-            "AdamW: largest relative deviation from (1 − ηλ)^t, all λ",
-            "AdamW：与 (1 − ηλ)^t 的最大相对偏差（所有 λ）",
+            "AdamW: largest relative deviation from (1 − ηλ)ᵗ, all λ",
+            "AdamW：与 (1 − ηλ)ᵗ 的最大相对偏差（所有 λ）",
         ),
         high=1e-12,
     ),
@@ -130,8 +130,8 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     sheet.write(ax, last, data["adam_l2"][0][-1], lines, ADAM_L2, offset=(6, 0), va="center")
     sheet.prediction(ax, [0, 0.5 / data["lr"]], [1, 0.5])
     said = sheet.say(
-        "dotted: predicted\nAdamW (1 − ηλ)^t\nAdam + L2 1 − ηt at the start, for every λ",
-        "点线：预测\nAdamW (1 − ηλ)^t\nAdam + L2 开头 1 − ηt，与 λ 无关",
+        "dotted: predicted\nAdamW (1 − ηλ)ᵗ\nAdam + L2 1 − ηt at the start, for every λ",
+        "点线：预测\nAdamW (1 − ηλ)ᵗ\nAdam + L2 开头 1 − ηt，与 λ 无关",
     )
     sheet.write(ax, 0, 0.03, said, offset=(8, 0), va="bottom")
     ax.set_xlim(0, last)
@@ -147,7 +147,7 @@ CLAIM = Claim(
         "Decay applies a consistent shrinking force; under Adam + L2 its effect is distorted.",
         "它对所有参数施加的收缩力是一致的（系数都是 λ）；而 Adam + L2 的衰减效果被自适应学习率扭曲。",
     ),
-    formula="g ≡ 0:  AdamW θ_t = (1 − ηλ)^t θ₀  ·  Adam + L2 θ_t ≈ θ₀ − ηt",
+    formula="g ≡ 0:  AdamW θₜ = (1 − ηλ)ᵗ θ₀  ·  Adam + L2 θₜ ≈ θ₀ − ηt",
     predictions=PREDICTIONS,
     sources=("Loshchilov & Hutter 2019 (arXiv 1711.05101)",),
     finding=Words(

@@ -222,5 +222,5 @@ CLAIM = Claim(
     ),
     measure=measure,
     draw=draw,
-    seconds=25.0,
+    seconds=12.0,
 )

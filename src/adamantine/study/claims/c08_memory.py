@@ -36,8 +36,8 @@ PREDICTIONS = (
     Prediction(
         "product",
         Words(
-            "AdamW, warm-up and cosine: largest relative deviation from Π(1 − η_t λ), all weights and λ",
-            "AdamW，预热加余弦：与 Π(1 − η_t λ) 的最大相对偏差（所有权重与 λ）",
+            "AdamW, warm-up and cosine: largest relative deviation from Π(1 − ηₜλ), all weights and λ",
+            "AdamW，预热加余弦：与 Π(1 − ηₜλ) 的最大相对偏差（所有权重与 λ）",
         ),
         high=1e-10,
     ),
@@ -53,8 +53,8 @@ PREDICTIONS = (
     Prediction(
         "adam_l2",
         Words(
-            "negative control, Adam + L2: a typical weight's deviation from Π(1 − η_t λ) at the end",
-            "反例对照，Adam + L2：典型权重最后与 Π(1 − η_t λ) 的相对偏差",
+            "negative control, Adam + L2: a typical weight's deviation from Π(1 − ηₜλ) at the end",
+            "反例对照，Adam + L2：典型权重最后与 Π(1 − ηₜλ) 的相对偏差",
         ),
         low=0.1,
     ),
@@ -146,7 +146,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         sheet.line(ax, step, data[name], ADAM_L2)
         text = f"Adam + L2, λ = {data['l2']:g},\n{text}"
         sheet.write(ax, step[-1], data[name][-1], text, ADAM_L2, offset=(6, 0), va="center")
-    said = sheet.say("dotted: predicted, Π(1 − η_t λ)", "点线：预测 Π(1 − η_t λ)")
+    said = sheet.say("dotted: predicted, Π(1 − ηₜλ)", "点线：预测 Π(1 − ηₜλ)")
     sheet.write(ax, step[-1], 1, said, offset=(0, -2), ha="right", va="top")
     ax.set_ylim(-0.04, 1.04)
     ax.set_xlim(0, step[-1])
@@ -160,12 +160,12 @@ CLAIM = Claim(
     number=8,
     title=Words("AdamW remembers 1/(ηλ) steps", "AdamW 的记忆是 1/(ηλ) 步"),
     says=Words("–", "–"),
-    formula="θ_t − θ′_t = Π(1 − η_s λ)·(θ₀ − θ′₀),  τ = 1/(ηλ)",
+    formula="θₜ − θ′ₜ = Π(1 − ηₛλ)·(θ₀ − θ′₀),  τ = 1/(ηλ)",
     predictions=PREDICTIONS,
     sources=("Wang & Aitchison 2024 (arXiv 2405.13698)",),
     finding=Words(
-        "AdamW forgets its start as Π(1 − η_t λ) says; Adam + L2 does not",
-        "AdamW 忘记初始值的速度恰为 Π(1 − η_t λ)；Adam + L2 则不然",
+        "AdamW forgets its start as Π(1 − ηₜλ) says; Adam + L2 does not",
+        "AdamW 忘记初始值的速度恰为 Π(1 − ηₜλ)；Adam + L2 则不然",
     ),
     measure=measure,
     draw=draw,

@@ -16,8 +16,8 @@ from adamantine.report.files import write_atomic
 from adamantine.study.claims.claim import Claim, Effort, Measurement
 
 FORMAT = 1
-#: Parts of the package that cannot change what a claim measures. Of the claims only files that several of them
-#: share (``_x.py``) can.
+#: Parts of the package that cannot change what a claim measures. Of the claims' files, those that several of
+#: them share (``_x.py``) can.
 _NO_PART = ("report/", "cli/", "bench/", "study/tune/", "study/claims/")
 _SHARED = "study/claims/_"
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch")
