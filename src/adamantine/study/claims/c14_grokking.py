@@ -202,7 +202,10 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         start = _mean_log([row[-1] for row in rows])
         power = {"adamw": -1.0, "adam_l2": 0.0}[method]
         sheet.prediction(right, x, [start * a**power for a in x])
-        sheet.write(right, x[0], _mean_log([row[0] for row in rows]), name, look, offset=(4, 10))
+        side: dict[str, Any] = {"adamw": {"ha": "right", "offset": (-8, -4)}, "adam_l2": {"offset": (4, 10)}}[
+            method
+        ]
+        sheet.write(right, x[0], _mean_log([row[0] for row in rows]), name, look, **side)
     left.set_ylim(0, 102)
     left.set_xlim(0, None)
     left.set_xlabel(sheet.say("step", "步数"))
@@ -242,8 +245,8 @@ def finding(measurement: Measurement) -> Words:
     if math.isinf(second):
         return Words("Nothing without decay; with it, not every λ groks in time", "没有衰减就不会顿悟")
     return Words(
-        f"No grokking without decay; tuned {winner} groks first: {first:.0f} steps, {other} {second:.0f}",
-        f"没有衰减就不会顿悟；调好的 {winner} 先顿悟：{first:.0f} 步，{other} 为 {second:.0f} 步",
+        f"No grokking without decay; with it {winner} is first: {first:.0f} steps, {other} {second:.0f}",
+        f"无衰减就不顿悟；调好后 {winner} 最快：{first:.0f} 步，{other} {second:.0f} 步",
     )
 
 
