@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -169,6 +170,27 @@ def test_failures_are_told_apart_from_divergence() -> None:
     assert adamw.diverged.sum() == 9
     assert any("RuntimeError: broken" in line.en for line in comparison.advice)
     assert comparison.differences == ()
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        ahead,
+        bowl,
+        lambda cell: bowl(cell) + (0.003 * (cell.seed - 0.9) if cell.method == "Adam" else 0.0),
+        lambda cell: bowl(cell) + cell.weight_decay,
+        lambda cell: 1 / cell.lr + 0.01 * cell.seed,
+        lambda cell: math.nan,
+        lambda cell: math.nan if (cell.method, cell.seed) == ("AdamW", 4) else ahead(cell),
+    ],
+)
+def test_both_languages_say_the_same(score: Callable[[Cell], float]) -> None:
+    comparison = analysed(score, confirm=4)
+    for words in (comparison.answer, comparison.basin_rule, *comparison.advice):
+        number = r"(?<![A-Za-z])\d+(?:\.\d+)?"
+        assert sorted(re.findall(number, words.en)) == sorted(re.findall(number, words.zh)), words
+        named = r"'[^']*'|--[a-z-]+|AdamW|Adam \+ L2|lr|weight_decay|Holm"
+        assert not re.search("[A-Za-z]{2,}", re.sub(named, "", words.zh)), words.zh
 
 
 @pytest.mark.parametrize("score", [ahead, lambda cell: math.nan, lambda cell: 1 / cell.lr])

@@ -3,6 +3,7 @@
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.hidden = true;
+tip.setAttribute("aria-hidden", "true");  // each cell says the same in its label
 document.body.append(tip);
 const told = new Map();  // cell -> lines
 let current = null;
