@@ -166,8 +166,8 @@ def finding(measurement: Measurement) -> Words:
         return Words("AdamW's ridge: too flat for a slope", "AdamW 的最优线过于平坦，测不出斜率")
     per_step, own = f"{slope:+.2f}".replace("-", "−"), f"{slope - 1:+.2f}".replace("-", "−")
     return Words(
-        f"AdamW's ridge: slope {own} in λ, {per_step} in γ = lr·λ; predicted were −1 and 0",
-        f"AdamW 的最优线：以 λ 为坐标斜率 {own}，以 γ = 学习率·λ 为坐标 {per_step}；预测为 −1 和 0",
+        f"AdamW's ridge has slope {own} in λ, {per_step} in γ; foretold −1 and 0",
+        f"AdamW 最优线的斜率：λ 坐标 {own}，γ 坐标 {per_step}；预测 −1 和 0",
     )
 
 

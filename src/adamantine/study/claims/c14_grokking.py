@@ -202,9 +202,9 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         start = _mean_log([row[-1] for row in rows])
         power = {"adamw": -1.0, "adam_l2": 0.0}[method]
         sheet.prediction(right, x, [start * a**power for a in x])
-        side: dict[str, Any] = {"adamw": {"ha": "right", "offset": (-8, -4)}, "adam_l2": {"offset": (4, 10)}}[
-            method
-        ]
+        side: dict[str, Any] = (
+            {"ha": "right", "offset": (-8, -4)} if method == "adamw" else {"offset": (4, 10)}
+        )
         sheet.write(right, x[0], _mean_log([row[0] for row in rows]), name, look, **side)
     left.set_ylim(0, 102)
     left.set_xlim(0, None)
