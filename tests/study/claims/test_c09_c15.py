@@ -148,6 +148,30 @@ def test_wrong_labels_are_wrong_and_only_in_training() -> None:
         assert torch.equal(getattr(clean, split)[1], getattr(noisy, split)[1])
 
 
+@pytest.mark.parametrize(
+    ("decays", "edges", "decided"),
+    [
+        ((0.3, 1e-3), [], True),
+        ((0.0, 1e-3), [], True),
+        ((0.0, 0.0), [], False),
+        ((0.3, 1e-3), ["lr low"], False),
+    ],
+)
+def test_claim_15_compares_only_what_can_be_compared(
+    decays: tuple[float, float], edges: list[str], decided: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without decay both methods are Adam, and a best on the grid's rim is no method's best."""
+    decay = dict(zip(("AdamW", "Adam"), decays, strict=True))
+    errors = {"AdamW": [4.0, 5.0, 6.0], "Adam": [4.5, 5.6, 6.4]}
+    monkeypatch.setattr(
+        c15_generalization, "_tuned", lambda task, method, seeds: (1e-2, decay[method], edges)
+    )
+    monkeypatch.setattr(c15_generalization, "_judged", lambda task, method, *_: errors[method])
+    measured = c15_generalization.measure(Effort.SHORT)
+    expected = "holds" if decided else "not decided"
+    assert judged(c15_generalization.PREDICTIONS, measured.values) == [expected, expected]
+
+
 def _small(number: int, quick: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts an experiment down to a second: what it finds means nothing then."""
     if number == 9:

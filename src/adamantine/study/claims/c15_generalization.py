@@ -57,15 +57,16 @@ def measure(effort: Effort) -> Measurement:
     data: dict[str, Any] = {}
     for name, task in tasks.items():
         errors: dict[str, list[float]] = {}
-        settled = True
+        settled, decays = True, 0.0
         data[name] = {}
         for method in DECAYS:
             lr, decay, edges = _tuned(task, method, seeds)
             errors[method] = _judged(task, method, lr, decay, fresh)
-            settled = settled and not edges
+            settled, decays = settled and not edges, decays + decay
             data[name][method] = {"lr": lr, "decay": decay, "edges": edges, "errors": errors[method]}
         differences = [a - b for a, b in zip(errors["Adam"], errors["AdamW"], strict=True)]
-        values[name] = differences if settled else [math.nan] * len(fresh)
+        comparable = settled and decays > 0  # without decay the two are one method
+        values[name] = differences if comparable else [math.nan] * len(fresh)
     return Measurement(values, data)
 
 
