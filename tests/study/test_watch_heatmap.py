@@ -72,6 +72,18 @@ def test_every_state_of_a_cell_has_a_sign_of_its_own() -> None:
     ]
 
 
+def test_before_the_first_score_all_settings_wait_in_as_many_lines() -> None:
+    lines = drawn(PLAN, {}, color_system=None).splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "AdamW",
+        " 0.1 · · ·",
+        "0.01 · · ·",
+        "1e-3 · · ·",
+        "   λ 0    1",
+        "",
+    ]
+
+
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     file = io.TextIOWrapper(io.BytesIO(), "ascii")
     console = Console(width=80, file=file, force_terminal=True, color_system=None)
@@ -112,9 +124,7 @@ def test_a_setting_that_misses_a_seed_does_not_move_the_scale() -> None:
     cell = Cell("AdamW", 0.1, 1.0, 0)
     lucky[cell] = Result(cell, "ok", 0.001)
     assert shared_scale([Map.of(METHOD, PLAN, lucky)]) == shared_scale([Map.of(METHOD, PLAN, results())])
-    assert (
-        shared_scale([Map.of(METHOD, PLAN, {cell: lucky[cell]})]) is not None
-    )  # nothing else
+    assert shared_scale([Map.of(METHOD, PLAN, {cell: lucky[cell]})]) is not None  # nothing else
     assert shared_scale([Map.of(METHOD, PLAN, {})]) is None
 
 

@@ -99,7 +99,7 @@ class Map:
     def width(self, cell: int) -> int:
         return self.margin + max(len(self.weight_decays) * cell, len(self._ends()))
 
-    def lines(self, cell: int, scale: Scale, signs: Signs, colours: bool) -> Iterator[Text]:
+    def lines(self, cell: int, scale: Scale | None, signs: Signs, colours: bool) -> Iterator[Text]:
         """The map as lines of equal width, the largest lr on top, with ``cell`` columns per setting."""
         width = self.width(cell)
         name = Text(printable(self.name), "bold", no_wrap=True)
@@ -121,14 +121,14 @@ class Map:
         return " ".join(setting(self.weight_decays[k]) for k in {0, len(self.weight_decays) - 1})
 
     def _cell(
-        self, at: tuple[int, int], width: int, scale: Scale, signs: Signs, colours: bool
+        self, at: tuple[int, int], width: int, scale: Scale | None, signs: Signs, colours: bool
     ) -> tuple[str, Style]:
         score = float(self.scores[at])
         if not self.there[at]:
             return " " * width, PLAIN
         if self.diverged[at]:
             return signs.diverged.center(width), PLAIN
-        if not math.isfinite(score):
+        if scale is None or not math.isfinite(score):
             sign = signs.failed if self.finished[at] else signs.waiting
             return sign.center(width), PLAIN if self.finished[at] else DIM
         place = scale.place(score)
@@ -163,7 +163,7 @@ class Heatmaps:
         maps = list(self.maps.values())
         scale = shared_scale(maps)
         rows = arranged(maps, options.max_width)
-        if scale is None or not rows:
+        if not rows:
             return
         room = console.height - self.reserved - 1  # the last one for the key
         pages = paged(rows, room) if self.turning else [rows]
@@ -179,7 +179,9 @@ class Heatmaps:
         turn = f"{page + 1}/{len(pages)}" if len(pages) > 1 else ""
         yield self._key(scale, signs, colours, options.max_width, turn)
 
-    def _key(self, scale: Scale, signs: Signs, colours: bool, width: int, turn: str) -> Text:
+    def _key(self, scale: Scale | None, signs: Signs, colours: bool, width: int, turn: str) -> Text:
+        if scale is None:
+            return Text()  # keeps the line
         factor = 100.0 if self.unit == "%" else 1.0
         unit = f" {self.unit}" if self.unit else ""
         key = Text(no_wrap=True)
@@ -242,7 +244,7 @@ def paged(rows: list[Row], height: int) -> list[list[Row]]:
     return pages
 
 
-def beside(row: Row, scale: Scale, signs: Signs, colours: bool) -> Iterator[Text]:
+def beside(row: Row, scale: Scale | None, signs: Signs, colours: bool) -> Iterator[Text]:
     """The lines of a row of maps, aligned at their lower edge, where the λ axes are."""
     columns = []
     for one, cell in row:
