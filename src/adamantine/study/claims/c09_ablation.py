@@ -219,5 +219,5 @@ CLAIM = Claim(
     finding=finding,
     measure=measure,
     draw=draw,
-    seconds=20.0,
+    seconds=14.0,
 )

@@ -190,5 +190,5 @@ CLAIM = Claim(
     finding=finding,
     measure=measure,
     draw=draw,
-    seconds=16.0,
+    seconds=14.0,
 )

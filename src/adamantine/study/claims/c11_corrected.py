@@ -210,5 +210,5 @@ CLAIM = Claim(
     ),
     measure=measure,
     draw=draw,
-    seconds=8.0,
+    seconds=7.0,
 )

@@ -269,5 +269,5 @@ CLAIM = Claim(
     finding=finding,
     measure=measure,
     draw=draw,
-    seconds=40.0,
+    seconds=45.0,
 )
