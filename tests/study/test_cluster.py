@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,14 @@ pytest.importorskip("ray", reason="needs ray")
 from adamantine.study import cluster
 from adamantine.study.cell import Cell, Result
 from adamantine.study.cluster import TRIES, RayRunner
+from adamantine.study.cluster_trials import ClusterTrials
 from adamantine.study.compare import Run, compare, prepare
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import JOURNAL, TABLE
 from adamantine.study.plan import cells
 from adamantine.study.stages import Chunk
+from adamantine.study.task import Settings
+from adamantine.study.tune.training import Batched, OnEpoch
 from adamantine.study.workers import Inline
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -200,3 +203,24 @@ def test_a_killed_driver_leaves_no_process_and_resumes_to_the_same_bits(
     tables = [(tmp_path / name / TABLE).read_bytes() for name in ("broken", "whole")]
     assert tables[0] == tables[1]
     assert tables[0].count(b"\n") == 1 + 8 + 3
+
+
+def worse_than(limit: float) -> OnEpoch:
+    """A pruner that stops, from the second epoch on, what scores above ``limit``."""
+
+    def on_epoch(epoch: int, validation: Mapping[int, float]) -> set[int]:
+        return {index for index, score in validation.items() if epoch >= 2 and score > limit}
+
+    return on_epoch
+
+
+def test_the_trials_of_tune_are_trained_and_pruned_as_here(run: Run) -> None:
+    trials = [Cell("AdamW", lr, 0.1, seed) for lr in (1e-6, 0.01, 0.1) for seed in (0, 1)]
+    here = Batched(run.task, "cosine")(trials, worse_than(0.4))
+    with ClusterTrials("tiny_task:", Settings(), "cosine", ["AdamW"]) as there:
+        found = there(trials, worse_than(0.4))
+    assert {result.status for result in found} == {"ok", "pruned"}
+    assert [result.cell for result in found] == trials
+    for ours, theirs in zip(here, found, strict=True):
+        assert (ours.status, ours.message) == (theirs.status, theirs.message)
+        assert ours.validation == theirs.validation or ours.status == "pruned"
