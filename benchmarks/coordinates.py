@@ -3,7 +3,7 @@
 python benchmarks/coordinates.py measure     # two landscapes of 2937 trainings: 15 minutes on one core
 python benchmarks/coordinates.py search      # repeated searches on them; or: search random tpe tpe-single gp
 python benchmarks/coordinates.py table       # the numbers of docs/tune.md
-python benchmarks/coordinates.py figure      # docs/images/tune-coordinates-{light,dark}.svg
+python benchmarks/coordinates.py figure      # docs/images/tune-coordinates-{light,dark}.png
 
 **Landscapes.** Mean validation error of three seeds on a lattice of twelfths of a decade in lr and λ:
 task `digits` with its 30 epochs (300 steps) and with 150 epochs (1500 steps, so that decay has time to
@@ -349,8 +349,9 @@ def figure() -> None:
 def draw(theme: Any) -> Any:
     """A row per landscape."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    drawn = Figure((10.6, 8.2), layout="constrained")
+    drawn = Figure((11, 8.6), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     axes = drawn.subplots(len(EPOCHS), 2, width_ratios=(1, 1.1))
     for (left, right), epochs in zip(axes, EPOCHS, strict=True):
         draw_landscape(left, Landscape(epochs), epochs, theme)
@@ -442,9 +443,11 @@ def draw_ratios(ax: Any, epochs: int, theme: Any) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.set_yticks([-row for row in range(len(names))], [words[name] for name in names])
-    ax.set_ylim(-len(names) + 0.2, 0.6)
-    ax.set_xlabel("← γ saves trials · mean trials in γ over λ, 95 % · λ saves trials →")
-    ax.legend(loc="lower right", fontsize=9)
+    ax.set_ylim(-len(names) + 0.5, 0.95)
+    ax.set_xlabel("trials in γ ÷ trials in λ, 95 %; below 1, γ saves")
+    ax.legend(
+        loc="upper left", fontsize=9, framealpha=1, frameon=True, edgecolor="none", facecolor=theme.surface
+    )
     ax.grid(visible=True, axis="x")
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
