@@ -92,12 +92,13 @@ class RayRunner:
         if self.ours:
             connect(self.ray, address, jobs, upload=needs_folder(plan))
         capacity = int(self.ray.cluster_resources().get("CPU", 0))
-        if capacity < 1:
+        if not (jobs or capacity):
             self.close()
             raise StudyError(
-                "--engine ray: the cluster has no CPU; start its nodes with --num-cpus 1 or more"
+                "--engine ray: the cluster has no CPU; start its nodes with --num-cpus 1 or more, or let it "
+                "grow: --jobs says how far"
             )
-        self.jobs = min(jobs or capacity, capacity)
+        self.jobs = jobs or capacity  # workers without a core wait, and make a cluster grow that can
         self.actor = self.ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
 
     def submit(self, chunks: list[Chunk]) -> None:

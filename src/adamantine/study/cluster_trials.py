@@ -18,10 +18,10 @@ from adamantine.study.tune.training import OnEpoch, parts
 class ClusterTrials:
     """A :class:`~adamantine.study.tune.training.Runner` that sends whole trials to workers.
 
-    The workers cannot ask the pruner while they train. So every trial runs to its end, and the pruner is asked
-    afterwards, epoch by epoch, as if all had trained in step. With the pruners ``median`` and ``none`` it stops
-    the trials that it would stop locally, and saves none of the time that it would save there. The exception
-    is a task that cannot be batched: locally nothing of it is pruned.
+    The workers cannot ask the pruner while they train. So every trial runs to its end, and the pruner is
+    asked afterwards, epoch by epoch, as if all had trained in step. With the pruners ``median`` and ``none``
+    it stops the trials that it would stop locally, and saves none of the time that it would save there. The
+    exception is a task that cannot be batched: locally nothing of it is pruned.
 
     Args:
         task, settings, schedule: as for :func:`adamantine.study.tasks.load` and the trainer.
