@@ -66,6 +66,11 @@ CASES = {
         F.conv1d, normal(N, 2, 4, 9), normal(N, 6, 2, 3), normal(N, 6), groups=2, padding="same"
     ),
     "conv2d": shared(F.conv2d, normal(N, 2, 3, 5, 6), normal(N, 4, 3, 3, 2), stride=(2, 1), padding=1),
+    "conv2d, one pixel": shared(F.conv2d, normal(N, 2, 3, 5, 6), normal(N, 4, 3, 1, 1), stride=(2, 3)),
+    "conv2d, one pixel, padded": shared(
+        F.conv2d, normal(N, 2, 3, 5, 6), normal(N, 4, 3, 1, 1), stride=2, padding=1
+    ),
+    "conv1d, one pixel": shared(F.conv1d, normal(N, 2, 3, 7), normal(N, 4, 3, 1), stride=2),
     "conv2d of an image": shared(F.conv2d, normal(N, 3, 5, 6), normal(N, 4, 3, 3, 2)),
     "conv3d": shared(F.conv3d, normal(N, 2, 2, 4, 4, 4), normal(N, 3, 2, 2, 2, 2), dilation=2),
     "batch norm, batch": Case(

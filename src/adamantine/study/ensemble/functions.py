@@ -112,6 +112,8 @@ def _convolution(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if x.dim() != weight.dim():  # a single image
             raise Declined
         members = len(x)
+        if set(weight.shape[3:]) == {1} and padding in (0, (0,) * (x.dim() - 3)):
+            x, stride = _strided(x, stride), 1  # four times as fast as oneDNN's backward pass with a stride
         if members == 1:  # oneDNN computes one group in another order; a member's bits must not tell
             x, weight = x.expand(2, *x.shape[1:]), weight.expand(2, *weight.shape[1:])
             bias = None if bias is None else bias.expand(2, -1)
@@ -128,6 +130,14 @@ def _convolution(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return y if members == len(x) else y[:members].contiguous()
 
     return rule
+
+
+def _strided(x: Tensor, stride: Any) -> Tensor:
+    """The pixels that a kernel of one pixel sees."""
+    steps = (stride,) * (x.dim() - 3) if isinstance(stride, int) else stride
+    for axis, step in enumerate(steps, start=x.dim() - len(steps)):
+        x = x[(slice(None),) * axis + (slice(None, None, step),)]
+    return x.movedim(0, 1).contiguous().movedim(1, 0)
 
 
 def _into_channels(x: Tensor) -> Tensor:

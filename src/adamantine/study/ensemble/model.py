@@ -23,7 +23,8 @@ class Ensemble:
     """One model of the task per seed, trained and evaluated together; a seed may come more than once.
 
     Each member starts as ``task.model(seed)`` does when it is trained alone, computes what it would compute
-    alone up to rounding, and never sees another member: a NaN in one changes no bit of the others.
+    alone up to rounding, and never sees another member: a NaN in one changes no bit of the others. On one
+    thread its bits depend neither on how many others there are nor on which, nor on their order.
 
     ``parameters``
         the trained parameters by name, leaves ``[members, ...]`` with ``requires_grad``;
