@@ -197,20 +197,14 @@ def test_a_task_trains_as_one_batch(workshop: Path) -> None:
     assert tune("tiny_task:", trials=12, batch=6, seeds=(0, 1), confirm=3, lr=(1e-2, 1.0)) == tuning
 
 
-def test_the_number_of_processes_changes_nothing(workshop: Path, tmp_path: Path) -> None:
+def test_the_number_of_processes_changes_nothing_and_one_that_dies_is_said(workshop: Path) -> None:
     arguments: dict[str, Any] = {"trials": 14, "batch": 7, "seeds": (0, 1), "confirm": 3, "lr": (1e-2, 1.0)}
     with Parallel("tiny_task:", Settings(), "cosine", 2) as runner:
         shared = tune("tiny_task:", runner=runner, **arguments)
+        runner.workers[1].process.kill()
+        with pytest.raises(StudyError, match="a worker process died"):
+            tune("tiny_task:", runner=runner, **arguments)
     assert shared == tune("tiny_task:", **arguments)
-
-
-def test_a_process_that_dies_is_said(workshop: Path) -> None:
-    dies: dict[str, Any] = {"methods": "tiny_optimizers:Dies", "weight_decay": (1e-3, 1e-1)}
-    with (
-        Parallel("tiny_task:", Settings(), "cosine", 1) as runner,
-        pytest.raises(StudyError, match="a worker process died"),
-    ):
-        tune("tiny_task:", trials=4, batch=4, seeds=(0,), lr=(1e-2, 1.0), runner=runner, **dies)
 
 
 def test_what_cannot_be_batched_is_trained_one_by_one(workshop: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import multiprocessing
@@ -59,7 +60,7 @@ class Parallel:
         firsts = [sum(map(len, shares[:index])) for index in range(len(shares))]
         working = dict(zip(firsts, self.workers, strict=False))  # by the first of its cells
         for worker, share in zip(self.workers, shares, strict=False):
-            worker.pipe.send(share)
+            _say(worker, share)
         results: dict[int, list[Result]] = {}
         while working:
             told: dict[int, tuple[int, dict[int, float]]] = {}
@@ -78,7 +79,7 @@ class Parallel:
                 merged = {first + i: score for first, scores in now.items() for i, score in scores.items()}
                 stopped |= set(on_epoch(epoch, merged))
             for first, (_, scores) in told.items():
-                working[first].pipe.send({index for index in scores if first + index in stopped})
+                _say(working[first], {index for index in scores if first + index in stopped})
         return [result for first in firsts for result in results[first]]
 
     def _hear(self, worker: _Worker) -> list[Result] | tuple[int, dict[int, float]]:
@@ -94,6 +95,11 @@ class Parallel:
             raise message
         found: list[Result] | tuple[int, dict[int, float]] = message
         return found
+
+
+def _say(worker: _Worker, message: object) -> None:
+    with contextlib.suppress(OSError):  # it died meanwhile: its silence will tell
+        worker.pipe.send(message)
 
 
 def _shares(cells: Sequence[Cell], workers: int) -> list[list[Cell]]:
