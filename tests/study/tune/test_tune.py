@@ -26,10 +26,10 @@ def test_the_bottom_of_a_valley_is_found(search: Callable[..., Tuning]) -> None:
     best = search(trials=40, batch=8, sampler="tpe", seeds=(0,)).findings[0].best
     assert best is not None
     gamma = best.setting.lr * best.setting.weight_decay
-    # 40 of these trials come within 0.35 decades in both for every sampler seed of 0 to 19; a sampler that
-    # was asked in other coordinates than it is told in would be off by a decade
-    assert abs(math.log10(best.setting.lr) + 2) < 0.4
-    assert abs(math.log10(gamma) + 3) < 0.4
+    # Within 0.11 decades in both for every sampler seed of 0 to 19. A sampler that was told of other
+    # coordinates than it had asked for would be off by a decade.
+    assert abs(math.log10(best.setting.lr) + 2) < 0.2
+    assert abs(math.log10(gamma) + 3) < 0.2
 
 
 def test_a_score_is_the_mean_of_its_seeds_and_fresh_ones_judge(search: Callable[..., Tuning]) -> None:
