@@ -23,7 +23,7 @@ from adamantine.study.ensemble import kernels
 
 SHORT = 16  # places: up to here small matrix products beat the fused attention kernel
 
-_warn_of_fallback: Callable[[bool], None] = torch._C._functorch._set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
+_C: Any = torch._C._functorch  # what torch.func.vmap itself is made of
 
 
 class Declined(Exception):
@@ -41,13 +41,13 @@ class ByHand(TorchFunctionMode):
     """
 
     def __enter__(self) -> ByHand:
-        _warn_of_fallback(False)
+        _C._set_vmap_fallback_warning_enabled(False)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        _warn_of_fallback(True)  # torch's default; it cannot be asked what it was
+        _C._set_vmap_fallback_warning_enabled(True)  # torch's default; it cannot be asked what it was
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -56,33 +56,39 @@ class ByHand(TorchFunctionMode):
         rule = RULES.get(func)
         if rule is not None:
             try:
-                return _Ruled.apply(rule, tuple(kwargs), *args, *kwargs.values())  # type: ignore[no-untyped-call]
+                return _below(rule, args, kwargs)
             except Declined:
                 pass
         return func(*args, **kwargs)
 
 
-class _Ruled(torch.autograd.Function):
-    """The public way to the tensors below ``vmap``; what its ``vmap`` does is differentiated as usual."""
+def _below(rule: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Calls the rule on the tensors below ``vmap``, whose member axis is then an ordinary one.
 
-    @staticmethod
-    def forward(*_: Any) -> Any:  # only reached when no argument has a member axis
+    The public way, an ``autograd.Function`` with a ``vmap`` of its own, does the same ten times slower: as
+    slowly as a small layer computes.
+    """
+    top = _C.peek_interpreter_stack()
+    if top is None or top.key() != _C.TransformType.Vmap:
         raise Declined
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
-
-    @staticmethod
-    def vmap(
-        info: Any, dims: tuple[Any, ...], rule: Callable[..., Tensor], names: tuple[str, ...], *values: Any
-    ) -> tuple[Tensor, int]:
-        values = tuple(
-            _members_first(value, dim, info.batch_size) if isinstance(value, Tensor) else value
-            for value, dim in zip(values, dims[2:], strict=True)
-        )
-        positional = len(values) - len(names)
-        named = dict(zip(names, values[positional:], strict=True))
-        return rule(*values[:positional], **named), 0
+    level = top.level()
+    pairs = [
+        _C._unwrap_batched(value, level) if isinstance(value, Tensor) else (value, None)
+        for value in (*args, *kwargs.values())
+    ]
+    members = next((value.shape[dim] for value, dim in pairs if dim is not None), None)
+    if members is None:
+        raise Declined  # alike for all of them
+    values = [
+        _members_first(value, dim, members) if isinstance(value, Tensor) else value for value, dim in pairs
+    ]
+    positional = len(args)
+    layer = _C.pop_dynamic_layer_stack()
+    try:
+        y = rule(*values[:positional], **dict(zip(kwargs, values[positional:], strict=True)))
+    finally:
+        _C.push_dynamic_layer_stack(layer)
+    return _C._add_batch_dim(y, 0, level)
 
 
 def _members_first(tensor: Tensor, dim: int | None, members: int) -> Tensor:
