@@ -151,9 +151,15 @@ def test_timescale_only_where_the_mode_has_one(
     decay: str, expected: float | None, make_grid: Callable[..., MethodGrid]
 ) -> None:
     method = make_grid(decay=decay, lrs=LRS, weight_decays=DECAYS)
-    assert timescale(method, 1, 2) == (None if expected is None else pytest.approx(expected))
-    assert timescale(method, 1, 0) is None  # without decay nothing is forgotten
-    assert per_step(method, 1, 2) == pytest.approx(0.1 if decay == "independent" else 1e-3)
+    assert timescale(method, method.lrs[1], method.weight_decays[2]) == (
+        None if expected is None else pytest.approx(expected)
+    )
+    assert (
+        timescale(method, method.lrs[1], method.weight_decays[0]) is None
+    )  # without decay nothing is forgotten
+    assert per_step(method, method.lrs[1], method.weight_decays[2]) == pytest.approx(
+        0.1 if decay == "independent" else 1e-3
+    )
 
 
 def test_the_twins_of_a_cell_share_its_name_and_its_words(complete: Comparison) -> None:

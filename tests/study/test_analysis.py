@@ -15,9 +15,9 @@ from adamantine.report.model import Comparison
 from adamantine.study.analysis import analyse
 from adamantine.study.cell import Cell, Result
 from adamantine.study.console import show
-from adamantine.study.plan import Method, Plan, cells
+from adamantine.study.plan import Method, Plan
 from adamantine.study.ranges import parse_axis
-from adamantine.study.stages import confirmation
+from adamantine.study.stages import wanted
 from adamantine.study.task import Settings
 
 LRS, WEIGHT_DECAYS = (0.01, 0.1, 1.0), (0.0, 0.1, 0.2)
@@ -27,13 +27,14 @@ METHODS = (
 )
 
 
-def analysed(score: Callable[[Cell], float], seeds: int = 3, grow: int = 0, confirm: int = 0) -> Comparison:
-    plan = Plan("digits", Settings(), METHODS, tuple(range(seeds)), "cosine", grow, confirm)
+def analysed(
+    score: Callable[[Cell], float], seeds: int = 3, grow: int = 0, confirm: int = 0, refine: int = 0
+) -> Comparison:
+    plan = Plan("digits", Settings(), METHODS, tuple(range(seeds)), "cosine", grow, confirm, refine)
     results: dict[Cell, Result] = {}
     for method in METHODS:
-        todo = cells(method, plan.seeds)
-        while todo:
-            cell = todo.pop()
+        while todo := wanted(method, plan, results):
+            cell = todo[-1]
             value = score(cell)
             curves = {name: [value, value] for name in ("epoch", "train_loss", "validation", "norm")}
             if value == -1:
@@ -41,7 +42,6 @@ def analysed(score: Callable[[Cell], float], seeds: int = 3, grow: int = 0, conf
             else:
                 status = "ok" if math.isfinite(value) else "diverged"
                 results[cell] = Result(cell, status, value, value, "", curves)
-            todo = todo or [c for c in confirmation(method, plan, results) if c not in results]
     task = {"title": "made up", "score_name": "error", "score_unit": "%"}
     manifest: dict[str, Any] = {"configuration": plan.to_dict(), "task": task}
     return analyse(manifest, results)
@@ -136,6 +136,28 @@ def test_nobody_is_worse_while_its_best_is_on_the_edge() -> None:
     assert comparison.differences[0].estimate.high < 0
     assert comparison.differences[0].verdict == "not decided"
     assert any("Adam + L2: not called worse" in line.en for line in comparison.advice)
+
+
+def test_a_finer_setting_is_chosen_shown_and_judged() -> None:
+    def score(cell: Cell) -> float:
+        """Best between the grid's learning rates, with a test score that only fresh seeds have."""
+        return bowl(cell) + 0.05 * abs(math.log10(cell.lr / 0.3)) + (0.5 if cell.seed >= 3 else 0.0)
+
+    method = analysed(score, confirm=2, refine=1).methods[0]
+    assert method.best is not None
+    assert method.finest is not None
+    assert method.chosen == method.finest
+    assert 0 < len(method.finer) <= 8
+    assert method.finest.validation.mean() < method.validation[method.best].mean()
+    assert method.finest.lr not in LRS
+    assert method.curves is not None
+    assert method.curves.validation[0, 0] == method.finest.validation[0]
+    fresh = Cell("Adam", method.finest.lr, method.finest.weight_decay, 3)
+    assert method.judged[3] == score(fresh)
+    coarse = analysed(score, confirm=2).methods[0]
+    assert coarse.finest is None
+    assert coarse.chosen is not None
+    assert coarse.chosen.lr in LRS
 
 
 def test_one_seed_decides_nothing() -> None:

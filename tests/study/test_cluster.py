@@ -21,7 +21,7 @@ pytest.importorskip("ray", reason="needs ray")
 from adamantine.study import cluster
 from adamantine.study.cell import Cell, Result
 from adamantine.study.cluster import TRIES, RayRunner
-from adamantine.study.cluster_trials import ClusterTrials
+from adamantine.study.tune.cluster import ClusterTrials
 from adamantine.study.compare import Run, compare, prepare
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import JOURNAL, TABLE

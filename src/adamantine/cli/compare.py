@@ -203,6 +203,10 @@ def compare(
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )
         console.print(f"[bold]{escape(printable(run.task.title))}[/bold] → {escape(str(run.out))}")
+        if run.solitary:
+            console.print(
+                f"[dim]Trained one by one: {escape(printable(run.solitary))}[/dim]", highlight=False
+            )
         with ExitStack() as stack:
             watchers: list[study.Watcher] = []
             if not quiet:
@@ -216,7 +220,7 @@ def compare(
                 run, jobs=jobs, fresh=fresh, watcher=study.Watchers(watchers), engine=engine, address=address
             )
         render(outcome.comparison, run.out, language=language, formats=kinds)
-        show(outcome.comparison, console)
+        show(outcome.comparison, console, language)
         for kind, name in (("html", "report.html"), ("md", "report.md")):
             if kind in kinds:
                 console.print(f"\nReport: {escape(str(run.out / name))}")

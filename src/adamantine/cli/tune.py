@@ -17,6 +17,7 @@ from adamantine.cli.errors import errors_in_one_line
 from adamantine.cli.options import folder, per_method, seeds_of
 
 if TYPE_CHECKING:
+    from adamantine.study.tune.cluster import ClusterTrials
     from adamantine.study.tune.space import Range
 
 WHAT, SEARCH, TRAINING, RUN = "What is tuned", "Search", "Training", "Run"
@@ -166,13 +167,20 @@ def tune(
         bool, typer.Option("--fresh", help="Start over instead of resuming.", rich_help_panel=RUN)
     ] = False,
     jobs: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Processes that share each batch, for tasks that take minutes. With the pruners median and"
-            " none the results do not depend on it.",
+            " none the results do not depend on it. Default: 1; with --engine ray, all cores of the cluster.",
             rich_help_panel=RUN,
         ),
-    ] = 1,
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: a cluster trains the trials.", rich_help_panel=RUN)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster; see adamantine compare.", rich_help_panel=RUN),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
     ] = False,
@@ -184,6 +192,7 @@ def tune(
     results.csv and figures. Killed at any moment, the same command goes on where it was.
     """
     from adamantine.report.numbers import printable
+    from adamantine.study.compare import check_engine
     from adamantine.study.task import Settings
     from adamantine.study.tune import plan, run
     from adamantine.study.tune.console import Display, show
@@ -223,8 +232,17 @@ def tune(
         about = job.manifest["task"]
         console.print(f"[bold]{escape(printable(about['title']))}[/bold] → {escape(str(where))}")
         shown = Display(about["score_name"], about["score_unit"], console)
+        check_engine(engine, address)
+        cluster: Parallel | ClusterTrials | None = None
+        if engine == "ray":
+            from adamantine.study.tune.cluster import ClusterTrials
+
+            specs = [candidate.spec for candidate in job.config.candidates]
+            cluster = ClusterTrials(task, settings, schedule, specs, address=address, jobs=jobs)
+        elif jobs is not None and jobs != 1:
+            cluster = Parallel(task, settings, schedule, jobs)
         with (
-            nullcontext() if jobs == 1 else Parallel(task, settings, schedule, jobs) as runner,
+            cluster or nullcontext() as runner,
             nullcontext(run.Silent()) if quiet else shown as watcher,
         ):
             tuning = run.run(job, out=where, storage=storage, fresh=fresh, runner=runner, watcher=watcher)

@@ -21,15 +21,15 @@ def is_sheared(method: MethodGrid, coordinates: Coordinates) -> bool:
     return coordinates != ("γ" if method.decay == "independent" else "λ")
 
 
-def per_step(method: MethodGrid, i: int, j: int) -> float:
-    """γ at a cell."""
-    return method.weight_decays[j] * (1.0 if method.decay == "independent" else method.lrs[i])
+def per_step(method: MethodGrid, lr: float, weight_decay: float) -> float:
+    """γ of a setting."""
+    return weight_decay * (1.0 if method.decay == "independent" else lr)
 
 
-def timescale(method: MethodGrid, i: int, j: int) -> float | None:
+def timescale(method: MethodGrid, lr: float, weight_decay: float) -> float | None:
     """τ = 1/γ in steps (Wang & Aitchison 2024, arXiv 2405.13698): over how many of them the weights average
     their updates. ``None`` without decay, and for a decay that has no such rate."""
-    rate = per_step(method, i, j)
+    rate = per_step(method, lr, weight_decay)
     return 1.0 / rate if method.decay in WITH_TIMESCALE and rate > 0 else None
 
 

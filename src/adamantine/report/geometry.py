@@ -47,6 +47,7 @@ class Layout:
     x: list[Interval]
     y: list[Interval]
     shift: list[float]
+    shear: float  # by how much a decade of lr moves a row's cells, in decades
     detached: bool  # is the first column the one without decay, set apart from the rest?
 
     @classmethod
@@ -59,20 +60,27 @@ class Layout:
         if (decays > 0).any():
             borders = _edges(np.log10(decays[decays > 0]))
             columns = list(itertools.pairwise(borders.tolist()))
-        shift = [0.0] * len(lrs)
+        shear = 0.0
         if is_sheared(method, coordinates):
-            shift = (lrs if coordinates == "γ" else -lrs).tolist()
+            shear = 1.0 if coordinates == "γ" else -1.0
+        shift = (shear * lrs).tolist()
         has_zero = bool(decays[0] == 0)
         if has_zero:
             left, right = columns[0] if columns else (0.0, 1.0)
             width, start = right - left, left + min(shift)
             columns.insert(0, (start - (1 + _GAP) * width, start - _GAP * width))
-        return cls(columns, list(itertools.pairwise(rows.tolist())), shift, has_zero)
+        return cls(columns, list(itertools.pairwise(rows.tolist())), shift, shear, has_zero)
 
     def box(self, i: int, j: int) -> Box:
         """The cell in row ``i`` (lr) and column ``j`` (decay)."""
         moved = 0.0 if self.detached and j == 0 else self.shift[i]
         return Box(self.x[j][0] + moved, self.x[j][1] + moved, *self.y[i])
+
+    def place(self, lr: float, weight_decay: float) -> tuple[float, float]:
+        """Of a setting between the cells' centres, x and y."""
+        if weight_decay == 0:
+            return sum(self.x[0]) / 2, math.log10(lr)
+        return math.log10(weight_decay) + self.shear * math.log10(lr), math.log10(lr)
 
     @property
     def limits(self) -> tuple[Interval, Interval]:

@@ -73,7 +73,7 @@ def draw_heatmap(
     _draw_numbers(ax, method, layout, means, norm, scores)
     if method.best is not None:
         _draw_basin(ax, layout, method)
-        _draw_best(ax, layout, method.best)
+        _draw_best(ax, layout, method, method.best)
         _draw_edge_arrows(ax, layout, method.best, method.edges, theme)
     limits_x, limits_y = layout.limits
     ax.set_xlim(*limits_x)
@@ -177,19 +177,25 @@ def _draw_basin(ax: Axes, layout: Layout, method: MethodGrid) -> None:
         )
 
 
-def _draw_best(ax: Axes, layout: Layout, best: tuple[int, int]) -> None:
-    """A star in the cell's upper right corner, clear of its number."""
+def _draw_best(ax: Axes, layout: Layout, method: MethodGrid, best: tuple[int, int]) -> None:
+    """A star in the cell's upper right corner, clear of its number; or at the best of the finer settings,
+    which are dots."""
     box = layout.box(*best)
+    star = (box.left + 0.88 * (box.right - box.left), box.bottom + 0.85 * (box.top - box.bottom))
+    for tried in method.finer:
+        place = layout.place(tried.lr, tried.weight_decay)
+        ax.plot(*place, marker="o", markersize=3.0, color="#ffffff", markeredgecolor="#000000", zorder=5)
+    if method.finest is not None:
+        star = layout.place(method.finest.lr, method.finest.weight_decay)
     ax.plot(
-        box.left + 0.88 * (box.right - box.left),
-        box.bottom + 0.85 * (box.top - box.bottom),
+        *star,
         marker="*",
         markersize=min(12.0, max(9.0, 0.4 * min(layout.cell_size(_AXES_WIDTH, _AXES_HEIGHT)))),
         markerfacecolor="#ffffff",
         markeredgecolor="#000000",
         markeredgewidth=0.9,
         clip_on=False,
-        zorder=5,
+        zorder=6,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from adamantine.report import coordinates as system
-from adamantine.report.heatmap import cell_scores
 from adamantine.report.model import MethodGrid
 from adamantine.report.numbers import Scores, setting
 from adamantine.report.phrases import counted, fill
@@ -29,10 +28,10 @@ def told(method: MethodGrid, at: tuple[int, int], scores: Scores, steps_per_epoc
             Words("per step γ: {x}", "每步衰减 γ：{x}")
             if method.decay == "independent"
             else Words("per step γ = ηλ: {x}", "每步衰减 γ = ηλ：{x}"),
-            x=setting(system.per_step(method, i, j)),
+            x=setting(system.per_step(method, method.lrs[i], method.weight_decays[j])),
         ),
     ]
-    tau = system.timescale(method, i, j)
+    tau = system.timescale(method, method.lrs[i], method.weight_decays[j])
     if tau is not None:
         epochs = Words("", "")
         if steps_per_epoch:
@@ -53,7 +52,19 @@ def told(method: MethodGrid, at: tuple[int, int], scores: Scores, steps_per_epoc
     )
     if diverged:
         lines.append(fill(Words("diverged: {seeds}", "发散：{seeds}"), seeds=counted(diverged, "seed")))
-    if at == method.best:
+    if at == method.best and method.finest is not None:
+        lines.append(
+            fill(
+                Words(
+                    "best of the grid; between its steps, ★ η = {lr}, λ = {decay} is better: {value}",
+                    "网格中最好的；网格之间的 ★ η = {lr}、λ = {decay} 更好：{value}",
+                ),
+                lr=setting(method.finest.lr),
+                decay=setting(method.finest.weight_decay),
+                value=scores.value(float(method.finest.validation.mean())),
+            )
+        )
+    elif at == method.best:
         lines.append(Words("★ best setting of its method", "★ 该方法的最佳设置"))
     elif method.basin[at]:
         lines.append(Words("in the basin of the best setting", "在最佳设置的盆地之内"))
@@ -62,7 +73,7 @@ def told(method: MethodGrid, at: tuple[int, int], scores: Scores, steps_per_epoc
 
 def alt_text(method: MethodGrid, scores: Scores, coordinates: Coordinates) -> Words:
     """What the map shows, in a sentence or two."""
-    means, diverged = cell_scores(method), int(method.diverged.any(axis=2).sum())
+    diverged = int(method.diverged.any(axis=2).sum())
     said = fill(
         Words(
             "Heat map of the validation {score} of {method} over {lrs} and {decays}, in coordinates η and "
@@ -75,17 +86,16 @@ def alt_text(method: MethodGrid, scores: Scores, coordinates: Coordinates) -> Wo
         decays=counted(len(method.weight_decays), "weight decay"),
         second=coordinates,
     )
-    if method.best is not None:
-        i, j = method.best
+    if method.chosen is not None:
         best = fill(
             Words(
                 " Best: {best} at learning rate {lr}, weight decay {decay}; {inside} of {all} settings are "
                 "in its basin.",
                 "最佳：{best}，学习率 {lr}，权重衰减 {decay}；{all} 组设置中有 {inside} 组在它的盆地里。",
             ),
-            best=scores.value(float(means[i, j])),
-            lr=setting(method.lrs[i]),
-            decay=setting(method.weight_decays[j]),
+            best=scores.value(float(method.chosen.validation.mean())),
+            lr=setting(method.chosen.lr),
+            decay=setting(method.chosen.weight_decay),
             inside=str(int(method.basin.sum())),
             all=str(method.basin.size),
         )

@@ -48,6 +48,16 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One setting of a method with its scores, ``[seed]`` each; NaN where a run diverged or is not done."""
+
+    lr: float
+    weight_decay: float
+    validation: Floats
+    test: Floats
+
+
+@dataclass(frozen=True)
 class MethodGrid:
     """One method on its own lr x weight_decay grid."""
 
@@ -60,30 +70,40 @@ class MethodGrid:
     validation: Floats  # [lr, weight_decay, seed]; NaN where diverged or not run yet
     test: Floats  # same; never used to choose a setting
     diverged: Bools  # same
-    best: tuple[int, int] | None  # chosen by the mean of `validation`; None when every cell diverged
-    at_best: Estimate | None  # of the test scores at `best` that the method is judged by
-    edges: tuple[str, ...]  # where `best` touches the grid's rim: "lr low", "weight_decay high", ...
+    best: tuple[int, int] | None  # of the grid, by the mean of `validation`; None when every cell diverged
+    at_best: Estimate | None  # of the test scores of `chosen` that the method is judged by
+    edges: tuple[str, ...]  # where `chosen` touches the grid's rim: "lr low", "weight_decay high", ...
     basin: Bools  # [lr, weight_decay]: as good as `best` within the tolerance that the analysis states
-    curves: Curves | None  # of the cell at `best`
-    fresh_seeds: tuple[int, ...] = ()  # that had no part in choosing `best` and judge it
+    curves: Curves | None  # of `chosen`
+    fresh_seeds: tuple[int, ...] = ()  # that had no part in choosing the setting and judge it
     fresh: Floats = field(
         default_factory=lambda: np.empty(0)
-    )  # [fresh_seed]: test score at `best`; NaN as above
+    )  # [fresh_seed]: test score of `chosen`; NaN as above
+    finer: tuple[Setting, ...] = ()  # settings between the grid's, tried around its best
+    finest: Setting | None = None  # the best of `finer` where it beats the grid's best
+
+    @property
+    def chosen(self) -> Setting | None:
+        """The best setting of all that were tried: `finest`, or that at `best`."""
+        if self.finest is not None or self.best is None:
+            return self.finest
+        i, j = self.best
+        return Setting(self.lrs[i], self.weight_decays[j], self.validation[i, j], self.test[i, j])
 
     @property
     def judged(self) -> dict[int, float]:
-        """Seed → test score at `best`, of the seeds that judge the method: the fresh ones if the run has any,
-        else those of the grid. A seed that diverged there is missing."""
-        if self.best is None:
+        """Seed → test score of `chosen`, of the seeds that judge the method: the fresh ones if the run has
+        any, else those of the grid. A seed that diverged there is missing."""
+        if self.chosen is None:
             return {}
-        seeds, scores = self.seeds, self.test[self.best]
+        seeds, scores = self.seeds, self.chosen.test
         if self.fresh_seeds:
             seeds, scores = self.fresh_seeds, self.fresh
         return {seed: float(x) for seed, x in zip(seeds, scores, strict=True) if np.isfinite(x)}
 
     @property
     def unjudged(self) -> int:
-        """How many of the seeds that judge it have no score at `best`: diverged, failed or not done."""
+        """How many of the seeds that judge it have no score of `chosen`: diverged, failed or not done."""
         return len(self.fresh_seeds or self.seeds) - len(self.judged)
 
 

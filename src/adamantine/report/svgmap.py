@@ -123,12 +123,15 @@ class Maps:
             "weight_decay low": (x, middle[1], 180),
             "weight_decay high": (x + width, middle[1], 0),
         }
+        finer = [view.place(*view.layout.place(tried.lr, tried.weight_decay)) for tried in method.finer]
+        star = (x + width - 4, y + 4)
+        if method.finest is not None:
+            star = view.place(*view.layout.place(method.finest.lr, method.finest.weight_decay))
         return [
             element("path", d=border, class_="border outer"),
             element("path", d=border, class_="border"),
-            element(
-                "path", d=_STAR, class_="star", transform=_moved(x + width - 4, y + 4), aria_hidden="true"
-            ),
+            *(element("circle", cx=cx, cy=cy, r=2.0, class_="finer", aria_hidden="true") for cx, cy in finer),
+            element("path", d=_STAR, class_="star", transform=_moved(*star), aria_hidden="true"),
             *(
                 element(
                     "path", d=f"M2-5 {number(_ARROW)} 0 2 5Z", class_="arrow", transform=_moved(*arrows[edge])

@@ -97,9 +97,10 @@ class MethodView:
     @classmethod
     def of(cls, comparison: Comparison, index: int, language: Language) -> MethodView:
         method, scores = comparison.methods[index], scores_of(comparison, language)
-        best, cells = method.best, method.basin.size
+        chosen, cells = method.chosen, method.basin.size
         diverged = int(method.diverged.any(axis=2).sum())
-        tau = None if best is None else system.timescale(method, *best)
+        tau = None if chosen is None else system.timescale(method, chosen.lr, chosen.weight_decay)
+        rate = None if chosen is None else system.per_step(method, chosen.lr, chosen.weight_decay)
         of_all = Words("{n} of {all}", "{all} 组中的 {n} 组")
         octaves = Words("{n} octaves", "{n} 个二倍程")
 
@@ -113,16 +114,16 @@ class MethodView:
             spec="" if method.spec == method.name else printable(method.spec),
             stroke=stroke(index),
             decay=_decay_name(method).of(language),
-            lr=NONE if best is None else setting(method.lrs[best[0]]),
-            weight_decay=NONE if best is None else setting(method.weight_decays[best[1]]),
-            per_step=NONE if best is None else setting(system.per_step(method, *best)),
+            lr=NONE if chosen is None else setting(chosen.lr),
+            weight_decay=NONE if chosen is None else setting(chosen.weight_decay),
+            per_step=NONE if rate is None else setting(rate),
             timescale="" if tau is None else _count(tau, "step").of(language),
             epochs=_epochs(tau, comparison.steps_per_epoch, language),
             score="" if method.at_best is None else scores.mean(method.at_best),
             interval="" if method.at_best is None else scores.mean_interval(method.at_best),
             seeds=counted(len(method.judged), "seed").of(language),
             basin=""
-            if best is None or not method.basin.any()
+            if chosen is None or not method.basin.any()
             else fill(
                 Words("{n} of {all} settings", "{all} 组设置中的 {n} 组"),
                 n=str(int(method.basin.sum())),
@@ -135,7 +136,7 @@ class MethodView:
             ),
             any_diverged=bool(diverged),
             edges=[_EDGES[e].of(language) if e in _EDGES else printable(e) for e in method.edges],
-            validation="" if best is None else scores.value(float(method.validation[best].mean())),
+            validation="" if chosen is None else scores.value(float(chosen.validation.mean())),
         )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from adamantine.report.model import Comparison, Curves, Difference, Floats, MethodGrid
+from adamantine.report.model import Comparison, Curves, Difference, Floats, MethodGrid, Setting
 from adamantine.report.words import Words
 from adamantine.study import sentences, statistics
+from adamantine.study.cell import Cell
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import read_manifest, read_results
 from adamantine.study.plan import (
@@ -25,6 +26,7 @@ from adamantine.study.plan import (
     plan_from_dict,
     validation_scores,
 )
+from adamantine.study.refine import Search, refinement, search
 from adamantine.study.separability import of_grid
 from adamantine.study.stages import confirmation, wanted
 
@@ -90,6 +92,8 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     test = np.array([r.test if r else math.nan for r in found]).reshape(validation.shape)
     diverged = np.array([r is not None and r.status == "diverged" for r in found]).reshape(validation.shape)
     best = statistics.choose(validation)
+    tried = search(method, seeds, results, plan.refine)
+    finer, finest = _finer(method, plan, results, tried)
     confirmed = [results.get(cell) for cell in confirmation(method, plan, results)]
     grid = MethodGrid(
         name=method.name,
@@ -103,11 +107,13 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
         diverged=diverged,
         best=best,
         at_best=None,
-        edges=statistics.edges(best, method.lrs, method.weight_decays) if best else (),
+        edges=tried.edges,
         basin=np.zeros(validation.shape[:2], np.bool_),
-        curves=_curves(method, best, seeds, results) if best else None,
+        curves=_curves(method, tried.best_setting, seeds, results) if tried.best_setting else None,
         fresh_seeds=plan.fresh_seeds if confirmed else (),
         fresh=np.array([r.test if r else math.nan for r in confirmed]),
+        finer=finer,
+        finest=finest,
     )
     if best is None:
         return grid
@@ -115,11 +121,25 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     return dataclasses.replace(grid, at_best=statistics.estimate(judged) if judged else None)
 
 
-def _curves(method: Method, best: tuple[int, int], seeds: tuple[int, ...], results: Results) -> Curves:
-    one = dataclasses.replace(
-        method, lrs=(method.lrs[best[0]],), weight_decays=(method.weight_decays[best[1]],)
-    )
-    runs = [results[cell].curves for cell in cells(one, seeds)]
+def _finer(
+    method: Method, plan: Plan, results: Results, tried: Search
+) -> tuple[tuple[Setting, ...], Setting | None]:
+    """The refinement's settings that every seed is done with, and which of them is the best of all."""
+    by_setting: dict[tuple[float, float], list[Cell]] = {}
+    for cell in refinement(method, plan.seeds, results, plan.refine):
+        by_setting.setdefault((cell.lr, cell.weight_decay), []).append(cell)
+    found = {}
+    for setting, its in by_setting.items():
+        runs = [results[cell] for cell in its if cell in results]
+        if len(runs) == len(its):
+            scores = (np.array([run.validation for run in runs]), np.array([run.test for run in runs]))
+            found[setting] = Setting(*setting, *scores)
+    best = tried.best_setting
+    return tuple(found.values()), found.get(best) if best else None
+
+
+def _curves(method: Method, best: tuple[float, float], seeds: tuple[int, ...], results: Results) -> Curves:
+    runs = [results[Cell(method.spec, *best, seed)].curves for seed in seeds]
     longest = max(runs, key=lambda run: len(run["epoch"]))["epoch"]
     rows: dict[str, Floats] = {name: np.full((len(seeds), len(longest)), math.nan) for name in CURVES}
     for index, run in enumerate(runs):

@@ -33,7 +33,7 @@ MANY = 1000  # seeds, and values of an axis, at most: more is a slip of the fing
 
 
 class Watcher(Protocol):
-    """Is told how a comparison goes on; see :mod:`adamantine.study.console`."""
+    """Is told how a comparison goes on; see :mod:`adamantine.study.watch`."""
 
     def planned(self, method: Method, done: int, total: int, results: Mapping[Cell, Result]) -> None:
         """A method's grid now has ``total`` runs, of which ``done`` are done."""
@@ -67,6 +67,7 @@ class Run:
     manifest: dict[str, Any]
     out: Path
     members: int
+    solitary: str = ""  # why cells are trained one by one, where they are
 
 
 def prepare(
@@ -90,6 +91,7 @@ def prepare(
     as ``"1e-4:1e-2:5"`` or ``"0,0.01,0.1"``. Raises :class:`StudyError` for whatever the user can mend.
     """
     from adamantine.study.ensemble.size import members_at_once  # here, for they need torch
+    from adamantine.study.ensemble.trainer import why_not_batchable
     from adamantine.study.trainer import rehearse
 
     if schedule not in SCHEDULES:
@@ -115,8 +117,17 @@ def prepare(
     safe_name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
     out = out or Path("runs") / f"{safe_name}-{fingerprint(identity(manifest))}"
     with task_errors(loaded):
-        members = min(members_at_once(loaded, plan.seeds[0]), CHUNK)
-    return Run(plan, loaded, manifest, out, members)
+        reason = why_not_batchable(loaded, plan.seeds)
+        members = 1 if reason else min(members_at_once(loaded, plan.seeds[0]), CHUNK)
+    return Run(plan, loaded, manifest, out, members, reason)
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Raises :class:`StudyError` for an engine that there is not, or an address that it has no use for."""
+    if engine not in ENGINES:
+        raise StudyError(f"--engine {engine!r}: there are {', '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise StudyError(f"--address {address}: is for --engine ray")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +158,7 @@ def compare(
     """
     if jobs is not None and jobs < 1:
         raise StudyError(f"--jobs must be at least 1, not {jobs}")
-    if engine not in ENGINES:
-        raise StudyError(f"--engine {engine!r}: there are {', '.join(ENGINES)}")
-    if address is not None and engine != "ray":
-        raise StudyError(f"--address {address}: is for --engine ray")
+    check_engine(engine, address)
 
     def start(chunks: int) -> Runner:
         if engine == "ray":

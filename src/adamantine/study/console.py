@@ -41,19 +41,19 @@ def _scores_table(comparison: Comparison, shown: Scores) -> Table:
         *("method", "lr", "weight\ndecay", f"test\n{plain(shown.label)}", "95 %\ninterval", "vali-\ndation"),
     )
     for method in comparison.methods:
-        if method.best is None or method.at_best is None:
+        chosen = method.chosen
+        if chosen is None or method.at_best is None:
             table.add_row(plain(method.name), *["–"] * 5)
             continue
-        i, j = method.best
         estimate = method.at_best
         spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
         table.add_row(
             plain(method.name),
-            setting(method.lrs[i]) + _edge_mark(method, "lr"),
-            setting(method.weight_decays[j]) + _edge_mark(method, "weight_decay"),
+            setting(chosen.lr) + _edge_mark(method, "lr"),
+            setting(chosen.weight_decay) + _edge_mark(method, "weight_decay"),
             shown.number(estimate.mean) + spread,
             shown.mean_interval(estimate) or "–",
-            shown.number(float(method.validation[i, j].mean())),
+            shown.number(float(chosen.validation.mean())),
         )
     return table
 
@@ -81,11 +81,12 @@ def _search_table(comparison: Comparison) -> Table:
 
 def _rate(method: MethodGrid, steps_per_epoch: int | None) -> tuple[str, str]:
     """γ and τ at the best setting, dashes where there is none."""
-    if method.best is None:
+    chosen = method.chosen
+    if chosen is None:
         return "–", "–"
-    tau = timescale(method, *method.best)
+    tau = timescale(method, chosen.lr, chosen.weight_decay)
     epochs = steps(tau / steps_per_epoch) if tau and steps_per_epoch else "–"
-    return setting(float(f"{per_step(method, *method.best):.2g}")), epochs
+    return setting(float(f"{per_step(method, chosen.lr, chosen.weight_decay):.2g}")), epochs
 
 
 def _differences_table(comparison: Comparison, shown: Scores) -> Table:

@@ -156,7 +156,8 @@ def advice(comparison: Comparison, open_cells: int, failed: Sequence[Result]) ->
 
 
 def _method_advice(method: MethodGrid) -> list[Words]:
-    if method.best is None:
+    chosen = method.chosen
+    if chosen is None:
         if not method.diverged.any():
             return []
         template = Words(
@@ -164,7 +165,6 @@ def _method_advice(method: MethodGrid) -> list[Words]:
             "{method}：每组设置都有种子发散（共 {runs}）；请调低 --lr。",
         )
         return [fill(template, method=method.name, runs=counted(int(method.diverged.sum()), "run"))]
-    i, j = method.best
     lines = [
         fill(
             Words(
@@ -174,14 +174,14 @@ def _method_advice(method: MethodGrid) -> list[Words]:
                 "证集上同样好。",
             ),
             method=method.name,
-            lr=setting(method.lrs[i]),
-            decay=setting(method.weight_decays[j]),
+            lr=setting(chosen.lr),
+            decay=setting(chosen.weight_decay),
             inside=str(int(method.basin.sum())),
             all=str(method.basin.size),
         )
     ]
     lines += [_edge_advice(method, edge) for edge in method.edges]
-    if method.weight_decays[j] == 0 and len(method.weight_decays) > 1:
+    if chosen.weight_decay == 0 and len(method.weight_decays) > 1:
         alike = Words("", "")
         if method.basin[:, 1:].any():
             alike = Words(" (some weight decay did as well)", "（有些权重衰减也同样好）")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -13,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from adamantine.study import methods
 from adamantine.study.cell import Cell, Result
-from adamantine.study.ensemble import NotBatchable, train
+from adamantine.study.ensemble import train
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
 from adamantine.study.recipe import ABSURD, Recipe, grouped, single_threaded
@@ -36,7 +37,6 @@ class Trainer:
         self.task = task or load(plan.task, plan.settings)
         self.kept: dict[int, Data] = {}
         self.room = KEPT
-        self.solitary: str | None = None  # why this task's cells are trained one by one
 
     def data(self, seed: int) -> Data:
         """The seed's data. Every setting asks for every seed in turn, so the first ones that fit are kept:
@@ -54,15 +54,13 @@ class Trainer:
     def run_chunk(self, cells: Sequence[Cell]) -> list[Result]:
         """Trains the cells as one batch where that can be, else one after the other.
 
-        A cell that raises is then known by itself, and costs nobody else's result.
+        A cell that raises is then known by itself, and costs nobody else's result. Each chunk is tried anew:
+        what one worker does must not depend on which chunks it had before.
         """
-        if self.solitary is None and len(cells) > 1:
-            try:
+        if len(cells) > 1:
+            # NotBatchable, or whatever an optimizer or task of the user's raises: then, which cell was it?
+            with contextlib.suppress(Exception):
                 return train(self.task, cells, schedule=self.plan.schedule, data=self.data)
-            except NotBatchable as reason:
-                self.solitary = str(reason)
-            except Exception:  # an optimizer or task of the user's may raise anything: which cell was it?
-                pass
         return [self.run(cell) for cell in cells]
 
     def run(self, cell: Cell) -> Result:

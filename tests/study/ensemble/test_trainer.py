@@ -167,6 +167,5 @@ def test_a_model_that_draws_random_numbers_is_trained_alone() -> None:
         train(task, cells)
     trainer = Trainer(Plan("digits", Settings(), (), (0,), "cosine", 0), task)
     results = trainer.run_chunk(cells)
-    assert trainer.solitary
     for ours, its in zip(results, alone(task, cells), strict=True):
         assert repr(replace(ours, seconds=0.0)) == repr(replace(its, seconds=0.0))

@@ -20,6 +20,7 @@ from adamantine.study.recipe import ABSURD, Recipe, decay_weights, single_thread
 from adamantine.study.task import Data, Task
 
 EVALUATED = 2000  # examples of all members together per forward pass of an evaluation, times the members' 8
+SIZES = "its seeds have training splits of different sizes"
 SPARSE = 0.75  # when fewer members than this part of the stack are left, the others are dropped from it
 
 
@@ -63,6 +64,22 @@ def train(
     return [results[index] for index in range(len(cells))]
 
 
+def why_not_batchable(task: Task, seeds: Sequence[int]) -> str:
+    """Why members of these seeds cannot train as one; ``""`` where they can. Tries one batch."""
+    some = [seeds[0], seeds[-1]]
+    with single_threaded():
+        splits = [Data(*task.data(seed)).train for seed in some]
+        if len({len(inputs) for inputs, _ in splits}) > 1:
+            return SIZES
+        batch = slice(task.batch_size)
+        x, y = (torch.stack([split[side][batch] for split in splits]) for side in (0, 1))
+        try:
+            Ensemble(task, some).loss(x, y)
+        except NotBatchable as reason:
+            return str(reason)
+    return ""
+
+
 class Member:
     """What becomes of one cell."""
 
@@ -98,7 +115,7 @@ class _Run:
         self.data = {seed: data(seed) for seed in sorted({member.cell.seed for member in members})}
         sizes = {len(data.train[0]) for data in self.data.values()}
         if len(sizes) > 1:
-            raise NotBatchable("its seeds have training splits of different sizes")
+            raise NotBatchable(SIZES)
         self.recipe = Recipe.of(task, sizes.pop(), schedule)
         self.ensemble = Ensemble(task, [member.cell.seed for member in members])
         self.weights = decay_weights(task.model(members[0].cell.seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -59,22 +60,14 @@ class Batched:
         return results
 
     def _train(self, cells: Sequence[Cell], on_epoch: OnEpoch) -> list[Result]:
-        from adamantine.study.ensemble import NotBatchable, train
+        from adamantine.study.ensemble import train
 
         trainer = self.trainer
-        if trainer.solitary is None:
-            try:
-                return train(
-                    trainer.task,
-                    cells,
-                    schedule=trainer.plan.schedule,
-                    on_epoch=on_epoch,
-                    data=trainer.data,
-                )
-            except NotBatchable as reason:
-                trainer.solitary = str(reason)
-            except Exception:  # an optimizer or task of the user's may raise anything: which cell was it?
-                pass
+        # NotBatchable, or whatever an optimizer or task of the user's raises: then, which cell was it?
+        with contextlib.suppress(Exception):
+            return train(
+                trainer.task, cells, schedule=trainer.plan.schedule, on_epoch=on_epoch, data=trainer.data
+            )
         return [trainer.run(cell) for cell in cells]
 
 
