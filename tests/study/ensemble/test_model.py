@@ -347,6 +347,15 @@ def test_keep_before_the_first_loss() -> None:
         ensemble.loss(*user_data(2))
 
 
+def test_another_number_of_members_is_the_callers_error() -> None:
+    task = load("digits", Settings())
+    x, y = batches(task, SEEDS)
+    ensemble = Ensemble(task, (0, 1, 2))
+    for call in (ensemble.loss, ensemble.scores):
+        with pytest.raises(ValueError, match="x is of 4 members and y of 4; the ensemble has 3"):
+            call(x, y)
+
+
 def test_scores_see_all_examples_and_are_nan_where_an_output_is_not_finite() -> None:
     task = load("digits", Settings())
     task = replace(task, metric=lambda outputs, targets: F.one_hot(outputs.argmax(-1), 10).amax(0).sum())

@@ -70,8 +70,9 @@ class Ensemble:
 
         ``x`` ``[members, batch, ...]``, ``y`` ``[members, batch, ...]`` to ``[members]``. The gradients of
         all members come from ``loss(x, y).sum().backward()``. The first call rehearses (see
-        :mod:`adamantine.study.ensemble.rehearsal`) and takes a few times as long.
+        :mod:`adamantine.study.ensemble.rehearsal`) and takes a few times as long. Raises :class:`ValueError` for another number of members.
         """
+        self._check_members(x, y)
         if self._unproven:
             module = deepcopy(self._module)  # whatever the modules count for themselves, they count once
             losses = lambda state, x, y: self._losses(module, state, x, y)  # noqa: E731
@@ -110,6 +111,7 @@ class Ensemble:
         ``x`` ``[members, examples, ...]``, ``y`` ``[members, examples, ...]`` to ``[members]``; NaN where
         the score or an output is not finite. The metric sees all examples of a member at once.
         """
+        self._check_members(x, y)
         outputs = self.outputs(x)
         finite = torch.isfinite(outputs).flatten(1).all(1)
         with torch.no_grad():
@@ -128,6 +130,10 @@ class Ensemble:
         self._unproven = {
             new: self._unproven[old] for new, old in enumerate(members) if old in self._unproven
         }
+
+    def _check_members(self, x: Tensor, y: Tensor) -> None:
+        if not len(x) == len(y) == len(self):
+            raise ValueError(f"x is of {len(x)} members and y of {len(y)}; the ensemble has {len(self)}")
 
     def _everything(self) -> State:
         return {**self.parameters, **self.buffers}
