@@ -70,7 +70,9 @@ class Ensemble:
 
         ``x`` ``[members, batch, ...]``, ``y`` ``[members, batch, ...]`` to ``[members]``. The gradients of
         all members come from ``loss(x, y).sum().backward()``. The first call rehearses (see
-        :mod:`adamantine.study.ensemble.rehearsal`) and takes a few times as long. Raises :class:`ValueError` for another number of members.
+        :mod:`adamantine.study.ensemble.rehearsal`) and takes a few times as long.
+
+        Raises :class:`ValueError` for another number of members.
         """
         self._check_members(x, y)
         if self._unproven:
