@@ -15,6 +15,7 @@ from adamantine.study.trainer import Trainer
 SHORT = {
     "digits": (Settings(epochs=4, train_size=200), 1e-2, 0.9),
     "digits-resnet": (Settings(epochs=3, train_size=200), 1e-2, 0.9),
+    "digits-transformer": (Settings(epochs=6, train_size=200), 1e-2, 0.9),
     "text": (Settings(epochs=5, train_size=128), 3e-3, 4.8),  # log of the number of symbols
     "modular": (Settings(epochs=40), 1e-2, None),  # what it generalizes to comes much later
 }

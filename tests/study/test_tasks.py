@@ -13,7 +13,7 @@ from adamantine.study.errors import StudyError
 from adamantine.study.task import Data, Settings, Task, check, from_object
 from adamantine.study.tasks import TASKS, load
 
-BUILT_IN = ("digits", "digits-resnet", "modular", "text")
+BUILT_IN = ("digits", "digits-resnet", "digits-transformer", "modular", "text")
 
 
 def rows(data: Data) -> list[set[bytes]]:

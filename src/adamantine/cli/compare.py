@@ -94,7 +94,7 @@ def compare(
             help="How often the steps around the best setting are halved, once the grid is done.",
             rich_help_panel=GRID,
         ),
-    ] = 0,
+    ] = 1,
     seeds: Annotated[
         str, typer.Option(help="How many (0, 1, 2, …), or which: 3,7,11.", rich_help_panel=GRID)
     ] = "3",

@@ -131,7 +131,8 @@ class Scores:
     def difference(self, estimate: Estimate) -> str:
         """A signed difference; of percentages, in percentage points."""
         sign = "+" if estimate.mean > 0 else _MINUS if estimate.mean < 0 else ""
-        return sign + self.gap(estimate)
+        level = self.number(abs(estimate.mean)) == self.number(0.0)  # no sign before a difference of 0.0
+        return self.gap(estimate) if level else sign + self.gap(estimate)
 
     def gap(self, estimate: Estimate) -> str:
         """The size of a difference; of percentages, in percentage points."""
