@@ -80,7 +80,12 @@ def search(method: Method, seeds: tuple[int, ...], results: Results, levels: int
 
 
 def refinement(method: Method, seeds: tuple[int, ...], results: Results, levels: int) -> list[Cell]:
-    """The cells of all levels that the results so far call for, done or not, in canonical order.
+    """The cells of all levels that the results so far call for; see `by_level`."""
+    return [cell for level in by_level(method, seeds, results, levels) for cell in level]
+
+
+def by_level(method: Method, seeds: tuple[int, ...], results: Results, levels: int) -> list[list[Cell]]:
+    """The cells of each level that the results so far call for, done or not, in canonical order.
 
     None before the grid is finished, none of a level before the one above it is. Calling it again with the
     results of these cells gives the same cells first, so that ``[c for c in … if c not in results]`` is
@@ -97,7 +102,7 @@ def refinement(method: Method, seeds: tuple[int, ...], results: Results, levels:
     """
     if not 0 <= levels <= MOST:
         raise StudyError(f"--refine must be 0 to {MOST}, not {levels}")
-    found: list[Cell] = []
+    found: list[list[Cell]] = []
     rows = _rows(method, seeds, results)
     latest = cells(method, seeds)
     for _ in range(levels):
@@ -110,7 +115,7 @@ def refinement(method: Method, seeds: tuple[int, ...], results: Results, levels:
         if not settings:
             break
         latest = [Cell(method.spec, *setting, seed) for setting in settings for seed in seeds]
-        found += latest
+        found.append(latest)
         for setting in settings:
             rows[setting] = _scores(Cell(method.spec, *setting, seeds[0]), seeds, results)
     return found

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from adamantine.study.cell import Cell
 from adamantine.study.plan import Method, Plan, Results, cells, grown, growth
-from adamantine.study.refine import Setting, refinement
+from adamantine.study.refine import Setting, by_level, refinement
 from adamantine.study.refine import best_setting as best_of
 
 Chunk = tuple[Cell, ...]
@@ -26,7 +26,7 @@ def stages(method: Method, plan: Plan, results: Results) -> list[list[Cell]]:
     grids = growth(method, plan, results)
     for stage in [
         *(cells(grid, plan.seeds) for grid in grids),
-        refinement(grids[-1], plan.seeds, results, plan.refine),
+        *by_level(grids[-1], plan.seeds, results, plan.refine),
         confirmation(method, plan, results),
     ]:
         fresh = [cell for cell in stage if cell not in known]
