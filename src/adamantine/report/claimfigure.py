@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from adamantine.report.svg import drawing, inline, svg, themed
 from adamantine.report.theme import LIGHT, Stroke, Theme, recoloured, stroke
@@ -61,6 +64,17 @@ class Sheet:
             ax.set_axisbelow(True)
             ax.spines[["top", "right"]].set_visible(False)
         return found
+
+    def logarithmic(self, ax: Axes, which: Literal["x", "y"], *, base: int = 10, most: int = 8) -> None:
+        """Makes one axis logarithmic, with at most so many ticks, at powers of ``base``.
+
+        matplotlib's own ticks would show their source, for these figures typeset no mathematics.
+        """
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        (ax.set_xscale if which == "x" else ax.set_yscale)("log", base=base)
+        axis.set_major_locator(LogLocator(base=base, numticks=most))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power(value, base) if value > 0 else ""))
+        axis.set_minor_locator(NullLocator())
 
     def line(self, ax: Axes, x: Any, y: Any, look: Stroke, **options: Any) -> None:
         """A measured curve."""
@@ -127,6 +141,22 @@ class Sheet:
 
 Draw = Callable[[Sheet], None]
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power(value: float, base: int = 10) -> str:
+    """A power of the base, as a tick shows it; nothing else gets a number.
+
+    >>> power(1e-3), power(1.0), power(100.0), power(2.0**-9, base=2), power(0.5, base=10)
+    ('10⁻³', '1', '100', '2⁻⁹', '')
+    """
+    exponent = round(math.log(value, base))
+    if not math.isclose(value, float(base) ** exponent, rel_tol=1e-6):
+        return ""
+    if base == 10 and 0 <= exponent <= 3:
+        return str(10**exponent)
+    return f"{base}{str(exponent).translate(_SUPERSCRIPTS)}"
+
 
 def files(name: str, title: Words, draw: Draw, language: Language) -> Iterator[tuple[str, bytes]]:
     """Names and contents of a claim's figure: PNG and SVG, light and dark."""
@@ -184,20 +214,30 @@ def _chinese() -> list[str]:
 def wrapped(text: str, columns: int) -> str:
     """Lines of at most so many columns; a Chinese letter takes two, and a line may end behind any.
 
+    Words and numbers between the Chinese stay whole, and punctuation stays with what it closes.
+
     >>> wrapped("one two three", 8), wrapped("权重衰减是解耦的", 8)
     ('one two\\nthree', '权重衰减\\n是解耦的')
+    >>> wrapped("斜率为 +0.88，预测 0", 10)
+    '斜率为\\n+0.88，预\\n测 0'
     """
     if not any(_wide(letter) for letter in text):
         return "\n".join(textwrap.wrap(text, columns))
-    lines, line, width = [], "", 0
-    for letter in text:
-        size = 2 if _wide(letter) else 1
-        if width + size > columns and letter not in "，。；：、）":
-            lines.append(line)
-            line, width = "", 0
-        line += letter
-        width += size
+    lines, line = [], ""
+    for piece in _PIECES.findall(text):
+        if line and _columns((line + piece).rstrip()) > columns:
+            lines.append(line.rstrip())
+            line = ""
+        line += piece
     return "\n".join([*lines, line])
+
+
+#: A word, or one Chinese letter, with the punctuation and the spaces that no line may begin with.
+_PIECES = re.compile(r"（?(?:[^\s\u2e80-\uffff]+|\S)[，。；：、）]*\s*")
+
+
+def _columns(text: str) -> int:
+    return sum(2 if _wide(letter) else 1 for letter in text)
 
 
 def _wide(letter: str) -> bool:

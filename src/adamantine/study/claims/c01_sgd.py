@@ -126,7 +126,6 @@ def measure(effort: Effort) -> Measurement:
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
     from adamantine.report.theme import stroke
-    from adamantine.study.claims._axes import logarithmic
 
     data = measurement.data
     (ax,) = sheet.axes()
@@ -150,8 +149,8 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
             else sheet.say("predicted: above", "预测：高于此线")
         )
         sheet.write(ax, 2.6, bound, said, offset=(0, -13 if below else 4), fontsize=9)
-    logarithmic(ax, "x")
-    logarithmic(ax, "y", most=10)
+    sheet.logarithmic(ax, "x")
+    sheet.logarithmic(ax, "y", most=10)
     ax.set_ylim(1e-17, 30)
     ax.set_xlabel(sheet.say("step", "步数"))
     ax.set_ylabel(sheet.say("difference of the two forms, ‖Δθ‖∞ / ‖θ‖∞", "两种形式之差 ‖Δθ‖∞ / ‖θ‖∞"))

@@ -151,7 +151,6 @@ def measure(effort: Effort) -> Measurement:
 
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
-    from adamantine.study.claims._axes import logarithmic
     from adamantine.study.claims._looks import ADAM_L2, ADAMW
 
     data = measurement.data
@@ -163,8 +162,8 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     ends = np.array([every[every > 10 * EPS].min() / 2, every.max() * 2])
     sheet.prediction(ax, ends, 1 / ends)
     sheet.prediction(ax, ends, [1, 1])
-    logarithmic(ax, "x")
-    logarithmic(ax, "y")
+    sheet.logarithmic(ax, "x")
+    sheet.logarithmic(ax, "y")
     ax.set_xlim(*ends)
     ax.set_ylim(0.2, 2 / ends[0])
     middle = float(np.sqrt(ends[0] * ends[1]))

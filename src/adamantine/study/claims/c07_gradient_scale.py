@@ -172,7 +172,6 @@ def measure(effort: Effort) -> Measurement:
 
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
-    from adamantine.study.claims._axes import logarithmic
     from adamantine.study.claims._looks import ADAM_L2, ADAMW
 
     data = measurement.data
@@ -193,8 +192,8 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     net_ax.set_title(sheet.say("Net on digits, by pixel", "手写数字网络，逐像素"), fontsize=11)
     net_ax.set_xlabel(sheet.say("gradient scale of a pixel's weights", "一个像素的权重的梯度尺度"))
     for ax in (noise_ax, net_ax):
-        logarithmic(ax, "x")
-        logarithmic(ax, "y")
+        sheet.logarithmic(ax, "x")
+        sheet.logarithmic(ax, "y")
         ticks = [tick for tick in TICKS if ax.get_ylim()[0] <= tick <= ax.get_ylim()[1]]
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     low, high = data["sigma"][0], data["sigma"][-1]

@@ -132,8 +132,6 @@ def _map(
 ) -> Any:
     import numpy as np
 
-    from adamantine.study.claims._axes import logarithmic
-
     x, y = np.log10(lrs), np.log10(grid["decays"])
     errors = np.array(grid["errors"], np.float64)  # [lr, λ]
     shear = 1.0 if coordinates == "γ" else 0.0
@@ -152,8 +150,8 @@ def _map(
         ax.plot(10**x, line, color=sheet.theme.surface, linewidth=3.2, zorder=2)
         sheet.prediction(ax, 10**x, line, linewidth=2.0, zorder=3)
     ax.grid(visible=False)
-    logarithmic(ax, "x")
-    logarithmic(ax, "y")
+    sheet.logarithmic(ax, "x")
+    sheet.logarithmic(ax, "y")
     ax.set_xlim(10 ** edges_x[0], 10 ** edges_x[-1])
     ax.set_ylim(10 ** (edges_y[0] + shear * edges_x[0]), 10 ** (edges_y[-1] + shear * edges_x[-1]))
     return image

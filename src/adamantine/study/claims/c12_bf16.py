@@ -156,8 +156,6 @@ def round_stochastically(x: Tensor, generator: object = None) -> Tensor:
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
     """Share of the decay that happens, over ηλ."""
-    from adamantine.study.claims._axes import logarithmic
-
     (ax,) = sheet.axes()
     data = measurement.data
     rates = [2.0**k for k in data["exponents"]]
@@ -177,7 +175,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         shares = data["shares"][name]
         sheet.line(ax, rates, shares, look, linewidth=1.0)
         sheet.points(ax, rates, shares, look, label=sheet.say(en, zh), markersize=size)
-    logarithmic(ax, "x", base=2, most=len(rates))
+    sheet.logarithmic(ax, "x", base=2, most=len(rates))
     ax.set_ylim(-0.12, None)
     ax.set_xlabel(sheet.say("decay per step, ηλ", "每步衰减 ηλ"))
     ax.set_ylabel(sheet.say("share of the decay that happens", "实际执行的衰减比例"))

@@ -125,8 +125,6 @@ def _difference(
 
 def draw(measurement: Measurement, sheet: Sheet) -> None:
     """Relative difference over steps, one curve per form."""
-    from adamantine.study.claims._axes import logarithmic
-
     (ax,) = sheet.axes()
     rows = measurement.data["rows"]
     count = len(rows["adjusted"])
@@ -139,8 +137,8 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     other = sheet.say("predicted: the others get above this one", "预测：其余三种会越过此线")
     sheet.write(ax, 1, ROUNDING, equal, offset=(2, -13))
     sheet.write(ax, 1, APART, other, offset=(2, -26))
-    logarithmic(ax, "x")
-    logarithmic(ax, "y")
+    sheet.logarithmic(ax, "x")
+    sheet.logarithmic(ax, "y")
     ax.set_ylim(FLOOR, 10)
     ax.set_xlabel(sheet.say("step", "步数"))
     ax.set_ylabel(sheet.say("relative difference from decoupled decay", "与解耦衰减的相对差"))

@@ -171,8 +171,6 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     """Left: held-out error over steps, one seed. Right: steps to grok over λ, relative to the largest."""
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    from adamantine.study.claims._axes import logarithmic
-
     left, right = sheet.axes(2)
     data = measurement.data
     curves = data["curves"]
@@ -210,7 +208,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     left.set_xlim(0, None)
     left.set_xlabel(sheet.say("step", "步数"))
     left.set_ylabel(sheet.say("held-out sums wrong (%)", "未见算式的错误率（%）"))
-    logarithmic(right, "x")
+    sheet.logarithmic(right, "x")
     right.set_yscale("log")
     right.yaxis.set_major_locator(FixedLocator([200, 300, 500, 1000, 2000, 3000, 5000]))
     right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
