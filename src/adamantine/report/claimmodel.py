@@ -7,6 +7,7 @@ from typing import Literal
 
 from adamantine.report.words import Words
 
+NOT_REVISED = Words("", "")
 Status = Literal["holds", "refuted", "not decided"]
 BADGES: dict[str, str] = {"holds": "✓", "refuted": "✗", "not decided": "?", "error": "!"}
 STATUS_WORDS: dict[str, Words] = {
@@ -32,6 +33,7 @@ class ClaimResult:
     """One claim of the article after its experiment.
 
     ``verdict`` is a `Status`, or ``"error"`` with the reason in ``error`` and no predictions checked.
+    ``revised`` says what was changed after a first measurement, and what that one had said.
     ``figure`` is SVG that can stand inside HTML, in the page's CSS variables; ``""`` where there is none.
     """
 
@@ -46,6 +48,7 @@ class ClaimResult:
     seconds: float = 0.0
     figure: str = ""
     error: str = ""
+    revised: Words = NOT_REVISED
 
     @property
     def badge(self) -> str:

@@ -62,6 +62,7 @@ class ClaimView:
     sign: str
     figure: Markup
     error: str
+    revised: str
     predictions: list[PredictionView]
 
     @classmethod
@@ -78,6 +79,7 @@ class ClaimView:
             sign=claim.badge,
             figure=Markup(claim.figure),
             error=printable(claim.error),
+            revised=printable(claim.revised.of(language)),
             predictions=[PredictionView.of(one, language) for one in claim.predictions],
         )
 

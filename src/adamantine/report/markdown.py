@@ -182,6 +182,9 @@ def _claims(claims: Sequence[ClaimResult], language: Language) -> list[str]:
         ]
         rows.append(first)
         rows += [[p.text, p.predicted, p.measured, f"{p.sign} {p.verdict}"] for p in view.predictions]
+        if view.revised:
+            changed = Words("Changed after a first look: ", "初次测量后的改动：").of(language)
+            rows.append([f"{changed}{view.revised}", "", "", ""])
     return _table([name, *rest], rows)
 
 

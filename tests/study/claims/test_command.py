@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from adamantine.cli import app
 from adamantine.report.claimmodel import CheckedPrediction, ClaimResult
+from adamantine.report.claimtable import ClaimView
 from adamantine.report.words import Words
 from adamantine.study.claims import load_claim, modules
 from adamantine.study.claims.console import Display, show
@@ -81,6 +83,16 @@ def test_the_table_says_every_verdict() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_what_was_changed_after_a_first_look_stands_where_the_verdict_does() -> None:
+    said = Words("the first run said 4.07", "初次运行的结果是 4.07")
+    results = [replace(RESULTS[0], revised=said), RESULTS[1]]
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        show(results, "zh", console)
+    assert console.export_text().count("初次测量后的改动：初次运行的结果是 4.07") == 1
+    assert [ClaimView.of(result, "en").revised for result in results] == [said.en, ""]
+
+
 def test_the_bar_leaves_a_line_per_claim() -> None:
     claims = [load_claim(modules()[1])]
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -98,4 +110,5 @@ def test_every_claim_is_stated_in_both_languages(number: int) -> None:
     for words in (claim.title, claim.says, *(p.text for p in claim.predictions)):
         assert words.en
         assert words.zh
+    assert bool(claim.revised.en) == bool(claim.revised.zh)
     assert all(p.low > -float("inf") or p.high < float("inf") for p in claim.predictions)

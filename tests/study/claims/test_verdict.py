@@ -9,7 +9,15 @@ import pytest
 
 from adamantine.report.words import Words
 from adamantine.study.claims.claim import Prediction, Rule
-from adamantine.study.claims.verdict import interval, judge, judged, measured_text, tolerance, verdict
+from adamantine.study.claims.verdict import (
+    claim_verdict,
+    interval,
+    judge,
+    judged,
+    measured_text,
+    tolerance,
+    verdict,
+)
 
 TEXT = Words("x", "x")
 
@@ -94,3 +102,14 @@ def test_tolerances_are_shown_as_they_are() -> None:
     assert tolerance(prediction(low=-math.inf, high=2.0)) == "≤ 2"
     assert measured_text(prediction("interval"), [0.5, 0.25, 0.75]) == "0.5 [0.25, 0.75]"
     assert measured_text(prediction(), None) == "–"
+
+
+def test_an_aside_is_judged_and_shown_but_decides_nothing() -> None:
+    aside = Prediction("size", Words("size", "大小"), 3.0, 5.0, role="aside")
+    both = [prediction(name="a"), aside]
+    values = {"a": 0.0, "size": 2.4}
+    assert judged(both, values) == ["holds", "refuted"]
+    assert claim_verdict(both, values) == "holds"
+    assert claim_verdict(both, {"a": 9.0, "size": 4.0}) == "refuted"
+    assert aside.said.en == "aside, no part of the verdict: size"
+    assert claim_verdict([aside], {"size": 4.0}) == "not decided"  # an aside alone makes no claim hold

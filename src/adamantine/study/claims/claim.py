@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from adamantine.report.claimmodel import NOT_REVISED
 from adamantine.report.words import Words
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 #: How a measured value is held against its tolerance; see `Prediction`.
 Rule = Literal["value", "seeds", "interval"]
+
+#: What a prediction's verdict counts for; see `Prediction`.
+Role = Literal["claim", "aside"]
 
 
 class Effort(StrEnum):
@@ -54,6 +58,9 @@ class Prediction:
     - ``"interval"``: ``[middle, low, high]``, a 95 % interval the claim made itself (a bootstrap, say).
 
     A negative control is a prediction too: what must *not* hold differs by at least ``low``.
+
+    ``role="aside"`` is a prediction that goes beyond what is claimed (a size where only a direction is). It
+    is judged and shown as every other, and says so, but is no part of the claim's verdict.
     """
 
     name: str
@@ -62,10 +69,20 @@ class Prediction:
     high: float = math.inf
     rule: Rule = "value"
     unit: str = ""  # behind the number: " %", " steps"; with its space
+    role: Role = "claim"
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"prediction {self.name!r}: low {self.low} is above high {self.high}")
+
+    @property
+    def said(self) -> Words:
+        """The text as a table shows it."""
+        if self.role == "claim":
+            return self.text
+        return Words(
+            f"aside, no part of the verdict: {self.text.en}", f"附带预测，不计入判定：{self.text.zh}"
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,9 @@ class Claim:
 
     ``finding`` is the figure's title. Words are shown only where the claim holds (elsewhere its verdict and
     title are); a function says a sentence that is true whatever was measured.
+
+    ``revised`` is for what was changed after a first measurement, and what that one had said: whoever reads a
+    verdict is to know that its experiment, or its tolerance, has seen data before.
     """
 
     number: int
@@ -97,4 +117,5 @@ class Claim:
     finding: Words | Callable[[Measurement], Words]
     measure: Callable[[Effort], Measurement]
     draw: Callable[[Measurement, Sheet], None]
+    revised: Words = NOT_REVISED
     seconds: float = 10.0  # of one core at default effort, about: the longest are started first

@@ -78,6 +78,9 @@ def show(results: Sequence[ClaimResult], language: Language, console: Console) -
         ]
         if rows:
             console.print(_rows(rows), highlight=False)
+        if said := result.revised.of(language):
+            changed = Words("changed after a first look: ", "初次测量后的改动：").of(language)
+            console.print(f"   [dim]{changed}{plain(said)}[/dim]", highlight=False)
     console.print(f"\n{summary(results, language)}", highlight=False)
 
 
@@ -112,6 +115,6 @@ def listing(claims: Sequence[Claim], language: Language) -> Table:
         table.add_row(f"[bold]{claim.number}[/bold]", f"[bold]{plain(claim.title.of(language))}[/bold]")
         table.add_row("", f"[dim]{plain(claim.formula)}[/dim]")
         for p in claim.predictions:
-            table.add_row("", f"{plain(p.text.of(language))}: [cyan]{plain(tolerance(p))}[/cyan]")
+            table.add_row("", f"{plain(p.said.of(language))}: [cyan]{plain(tolerance(p))}[/cyan]")
         table.add_row()
     return table

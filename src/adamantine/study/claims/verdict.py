@@ -2,7 +2,8 @@
 
 A prediction *holds* when the value, or its whole 95 % interval, lies within the tolerance; it is *refuted*
 when the value, or its whole interval, lies outside; an interval across a bound, or a value that could not be
-measured, decides nothing. A claim is refuted by one refuted prediction, and holds when all of them do.
+measured, decides nothing. A claim is refuted by one refuted prediction, and holds when all of them do; what
+is predicted aside counts for itself only.
 """
 
 from __future__ import annotations
@@ -97,6 +98,16 @@ def judged(predictions: Sequence[Prediction], values: Mapping[str, Any]) -> list
             f"predicted were {sorted(names)}, measured {sorted(values)}; they must be the same names"
         )
     return [judge(prediction, values[prediction.name]) for prediction in predictions]
+
+
+def claim_verdict(predictions: Sequence[Prediction], values: Mapping[str, Any]) -> Status:
+    """The claim's verdict: that of its predictions without the asides.
+
+    Raises:
+        ValueError: as `judged`.
+    """
+    statuses = zip(predictions, judged(predictions, values), strict=True)
+    return verdict(status for prediction, status in statuses if prediction.role == "claim")
 
 
 def tolerance(prediction: Prediction) -> str:

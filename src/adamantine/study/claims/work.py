@@ -14,7 +14,7 @@ from adamantine.report.files import write_atomic
 from adamantine.report.words import Language, Words
 from adamantine.study.claims import load_claim, record
 from adamantine.study.claims.claim import Claim, Effort, Measurement
-from adamantine.study.claims.verdict import judged, measured_text, tolerance, verdict
+from adamantine.study.claims.verdict import claim_verdict, judged, measured_text, tolerance
 
 FIGURES = "figures"
 VARIANTS = ("light.png", "light.svg", "dark.png", "dark.svg")
@@ -71,7 +71,7 @@ def headline(claim: Claim, measurement: Measurement) -> Words:
     """The figure's title: the finding where the claim holds, else its verdict and what was claimed."""
     if callable(claim.finding):
         return claim.finding(measurement)
-    status = verdict(judged(claim.predictions, measurement.values))
+    status = claim_verdict(claim.predictions, measurement.values)
     if status == "holds":
         return claim.finding
     if status == "refuted":
@@ -84,7 +84,7 @@ def result(claim: Claim, known: dict[str, Any], *, figure: str = "") -> ClaimRes
     values = known["measurement"]["values"]
     statuses = judged(claim.predictions, values)
     checked = tuple(
-        CheckedPrediction(p.text, tolerance(p), measured_text(p, values[p.name]), status)
+        CheckedPrediction(p.said, tolerance(p), measured_text(p, values[p.name]), status)
         for p, status in zip(claim.predictions, statuses, strict=True)
     )
     return ClaimResult(
@@ -94,7 +94,8 @@ def result(claim: Claim, known: dict[str, Any], *, figure: str = "") -> ClaimRes
         formula=claim.formula,
         sources=claim.sources,
         predictions=checked,
-        verdict=verdict(statuses),
+        verdict=claim_verdict(claim.predictions, values),
+        revised=claim.revised,
         effort=known["effort"],
         seconds=known["seconds"],
         figure=figure,
