@@ -140,6 +140,7 @@ def test_threads_do_not_matter(threads):
         ({"lr": [0.1] * 3}, "3 members"),
         ({"max_norm": 1.0}, "max_norm"),
         ({"on_nonfinite": "skip"}, "on_nonfinite"),
+        ({"decay": "corrected", "peak_lr": 0.5}, "peak_lr"),
         ({"weight_decay": [0.1, float("nan")]}, "weight_decay"),
         ({"betas": (0.9, 1.5)}, "beta"),
         ({"decay": "independent", "weight_decay": 2.0}, "independent"),

@@ -40,8 +40,9 @@ class Stacked:
         **hyper: the class's other arguments, the same for all members.
 
     Raises:
-        ValueError: a hyperparameter out of range, a tensor whose first axis is not the members', or an
-            argument that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``).
+        ValueError: a hyperparameter out of range, a tensor whose first axis is not the members', an argument
+            that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``), or a ``peak_lr`` beside
+            ``lr``.
 
     >>> import torch
     >>> from adamantine.torch import AdamW
@@ -59,6 +60,8 @@ class Stacked:
         for name, neutral in (("max_norm", None), ("on_nonfinite", "ignore"), ("differentiable", False)):
             if hyper.get(name, neutral) != neutral:
                 raise ValueError(f"Invalid {name}: {hyper[name]!r}; stacked members have no {name}")
+        if hyper.get("peak_lr") is not None:
+            raise ValueError(f"Invalid peak_lr: {hyper['peak_lr']!r}; a stacked member's peak is its lr")
         self.lr = np.array(lr, np.float64)
         if self.lr.ndim != 1:
             raise ValueError(f"Invalid lr: its shape is {self.lr.shape}; give one per member, [members]")

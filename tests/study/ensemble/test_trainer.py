@@ -82,6 +82,8 @@ METHODS = [
     'AdamW(decay="corrected")',
     'AdamW(decay="cautious")',
     "AdamW(max_norm=0.5)",
+    'AdamW(decay="corrected", peak_lr=0.5)',
+    'AdamW(decay="independent", peak_lr=0.02)',
     "torch.optim:AdamW",
     "torch.optim:SGD(momentum=0.9)",
     "torch.optim:RMSprop",

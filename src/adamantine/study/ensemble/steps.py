@@ -16,8 +16,8 @@ from adamantine.torch import OPTIMIZERS, Stacked
 
 Bools = NDArray[np.bool_]
 
-#: Arguments that look at one member's whole gradient: each member then has an optimizer of its own.
-_WHOLE_GRADIENT = {"max_norm", "on_nonfinite", "differentiable"}
+#: Arguments that `Stacked` does not take: each member then has an optimizer of its own.
+_NOT_STACKED = {"max_norm", "on_nonfinite", "differentiable", "peak_lr"}
 
 
 class Steps(Protocol):
@@ -47,7 +47,7 @@ def steps_of(cells: Sequence[Cell], weights: Mapping[str, float]) -> list[Steps]
     for last in range(1, len(cells) + 1):
         if last == len(cells) or cells[last].method != cells[first].method:
             spec = methods.parse(cells[first].method)
-            alike = not spec.module and not _WHOLE_GRADIENT & set(dict(spec.arguments))
+            alike = not spec.module and not _NOT_STACKED & set(dict(spec.arguments))
             found.append((_Together if alike else _Apart)(spec, cells[first:last], weights))
             first = last
     return found
