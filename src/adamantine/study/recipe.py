@@ -18,6 +18,9 @@ from adamantine.schedules import Schedule
 from adamantine.study.schedules import SCHEDULES
 from adamantine.study.task import Task
 
+#: Examples per call of a task's metric, alone and in a batch of any size: a mean over other pieces is another
+#: number in its last bits, and settings with equally many errors would not be tied.
+SCORED = 256
 POINTS = 40  # per learning curve, at most, beside the start
 ABSURD = 1000.0  # a loss so many times the first one (or 1, if that is larger) has diverged
 

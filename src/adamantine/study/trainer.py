@@ -17,11 +17,10 @@ from adamantine.study.cell import Cell, Result
 from adamantine.study.ensemble import train
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
-from adamantine.study.recipe import ABSURD, Recipe, grouped, single_threaded
+from adamantine.study.recipe import ABSURD, SCORED, Recipe, grouped, single_threaded
 from adamantine.study.task import Data, Task, task_errors
 from adamantine.study.tasks import load
 
-CHUNK = 2000  # examples per forward pass of an evaluation
 KEPT = 2**29  # bytes of data that one worker keeps between cells; a test split that seeds share counts once
 
 
@@ -152,12 +151,12 @@ def evaluate(task: Task, model: nn.Module, split: tuple[Tensor, Tensor]) -> floa
     model.eval()
     total = 0.0
     with torch.no_grad():
-        for first in range(0, len(inputs), CHUNK):
-            outputs = model(inputs[first : first + CHUNK])
-            score = float(task.metric(outputs, targets[first : first + CHUNK]))
+        for x, y in zip(torch.split(inputs, SCORED), torch.split(targets, SCORED), strict=True):
+            outputs = model(x)
+            score = float(task.metric(outputs, y))
             if not (math.isfinite(score) and bool(torch.isfinite(outputs).all())):
                 raise Diverged("outputs or score not finite")
-            total += score * len(outputs)
+            total += score * len(x)
     return total / len(inputs)
 
 

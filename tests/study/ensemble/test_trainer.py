@@ -115,6 +115,37 @@ def test_a_batch_is_the_sum_of_its_parts() -> None:
         assert_same(whole, part, 1e-12)
 
 
+def test_scores_do_not_depend_on_the_company() -> None:
+    digits = load("digits", Settings(epochs=2, train_size=120))
+    cells = [Cell("AdamW", 1e-2, 0.1, seed) for seed in range(40)]
+    task = replace(digits, metric=digits.loss)  # a mean of many digits
+    whole, parts = train(task, cells), [*train(task, cells[:7]), *train(task, cells[7:])]
+    assert [(r.validation, r.test) for r in whole] == [(r.validation, r.test) for r in parts]
+    for ours, its in zip(train(digits, cells), alone(digits, cells), strict=True):
+        # a prediction may turn, but equally many errors are the same score
+        assert ours.test == its.test or abs(ours.test - its.test) > 0.9 / 797
+
+
+def test_a_score_is_a_mean_over_examples_whatever_the_outputs_look_like() -> None:
+    """As of a language model whose outputs and targets are flattened for the loss."""
+    task = in_precision(load("digits", Settings(epochs=1, train_size=80)), torch.float64)
+    twice = replace(
+        task,
+        model=lambda seed: nn.Sequential(task.model(seed), Doubled()),
+        loss=lambda outputs, targets: task.loss(outputs, targets.repeat_interleave(2)),
+        metric=lambda outputs, targets: task.metric(outputs, targets.repeat_interleave(2)),
+    )
+    cells = [Cell("AdamW", 1e-2, 0.1, seed) for seed in (0, 1)]
+    for ours, its, plain in zip(train(twice, cells), alone(twice, cells), alone(task, cells), strict=True):
+        assert_same(ours, its, 1e-9)
+        assert its.validation == pytest.approx(plain.validation, rel=1e-9)
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(2, 0)
+
+
 def test_diverged_members_are_frozen_and_touch_nobody() -> None:
     task = in_precision(load("digits", Settings(epochs=3, train_size=120)), torch.float64)
     good = [Cell("AdamW", 1e-2, 0.1, seed) for seed in (0, 1)]

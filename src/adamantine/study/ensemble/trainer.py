@@ -16,10 +16,9 @@ from torch import Tensor
 from adamantine.study.cell import Cell, Result
 from adamantine.study.ensemble.model import Ensemble, NotBatchable
 from adamantine.study.ensemble.steps import Steps, steps_of
-from adamantine.study.recipe import ABSURD, Recipe, decay_weights, single_threaded
+from adamantine.study.recipe import ABSURD, SCORED, Recipe, decay_weights, single_threaded
 from adamantine.study.task import Data, Task
 
-EVALUATED = 2000  # examples of all members together per forward pass of an evaluation, times the members' 8
 SIZES = "its seeds have training splits of different sizes"
 SPARSE = 0.75  # when fewer members than this part of the stack are left, the others are dropped from it
 
@@ -216,9 +215,8 @@ class _Run:
         if any(len(inputs) != size for inputs, _ in splits):
             raise NotBatchable(f"its seeds have {split} splits of different sizes")
         total = torch.zeros(len(self.members), dtype=torch.float64)
-        at_once = max(1, 8 * EVALUATED // len(self.members))
-        for first in range(0, size, at_once):
-            part = slice(first, min(first + at_once, size))
+        for first in range(0, size, SCORED):
+            part = slice(first, min(first + SCORED, size))
             x, y = (self._stacked([pair[side][part] for pair in splits]) for side in (0, 1))
             total += self.ensemble.scores(x, y).double() * (part.stop - first)
         return [score / size for score in total.tolist()]
