@@ -13,6 +13,7 @@ from torch import nn
 import adamantine.torch as at
 from adamantine.study.cell import Cell, Result
 from adamantine.study.ensemble import NotBatchable, train
+from adamantine.study.ensemble.trainer import why_not_batchable
 from adamantine.study.plan import Plan
 from adamantine.study.task import Data, Settings, Task
 from adamantine.study.tasks import load
@@ -202,3 +203,41 @@ def test_a_model_that_draws_random_numbers_is_trained_alone() -> None:
     results = trainer.run_chunk(cells)
     for ours, its in zip(results, alone(task, cells), strict=True):
         assert repr(replace(ours, seconds=0.0)) == repr(replace(its, seconds=0.0))
+
+
+@pytest.mark.parametrize("split", Data._fields)
+def test_seeds_with_different_sizes_are_refused_before_any_training(split: str) -> None:
+    task = load("digits", Settings(epochs=1, train_size=80))
+
+    def data(seed: int) -> Data:
+        its = Data(*task.data(seed))
+        x, y = getattr(its, split)
+        return its._replace(**{split: (x[: 80 - seed], y[: 80 - seed])})
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("trains")
+
+    uneven = replace(task, data=data, loss=loss)
+    with pytest.raises(NotBatchable, match=f"its seeds have {split} splits of different sizes"):
+        train(uneven, [Cell("AdamW", 1e-2, 0.0, seed) for seed in (0, 1)])
+    assert why_not_batchable(uneven, [0, 1]) == f"its seeds have {split} splits of different sizes"
+
+
+class Uncopied(nn.Linear):
+    """A layer with a tensor that is no leaf, as ``torch.nn.utils.weight_norm`` leaves one behind."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 10)
+        self.scaled = self.weight * 2.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.scaled = self.weight * 2.0
+        return nn.functional.linear(x.flatten(1), self.scaled, self.bias)
+
+
+def test_a_model_that_cannot_be_copied_is_trained_alone_and_that_is_said() -> None:
+    task = replace(load("digits", Settings(epochs=1, train_size=80)), model=lambda seed: Uncopied())
+    assert "deepcopy" in why_not_batchable(task, [0, 1])
+    trainer = Trainer(Plan("digits", Settings(), (), (0,), "cosine", 0), task)
+    results = trainer.run_chunk([Cell("AdamW", 1e-2, 0.0, seed) for seed in (0, 1)])
+    assert [result.status for result in results] == ["ok", "ok"]

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from adamantine.study.cell import Cell, Result
 from adamantine.study.ensemble.model import Ensemble, NotBatchable
+from adamantine.study.ensemble.rehearsal import first_line
 from adamantine.study.ensemble.steps import Steps, steps_of
 from adamantine.study.recipe import ABSURD, SCORED, Recipe, decay_weights, single_threaded
 from adamantine.study.task import Data, Task
 
-SIZES = "its seeds have training splits of different sizes"
 SPARSE = 0.75  # when fewer members than this part of the stack are left, the others are dropped from it
 
 
@@ -67,16 +67,24 @@ def why_not_batchable(task: Task, seeds: Sequence[int]) -> str:
     """Why members of these seeds cannot train as one; ``""`` where they can. Tries one batch."""
     some = [seeds[0], seeds[-1]]
     with single_threaded():
-        splits = [Data(*task.data(seed)).train for seed in some]
-        if len({len(inputs) for inputs, _ in splits}) > 1:
-            return SIZES
+        data = [Data(*task.data(seed)) for seed in some]
         batch = slice(task.batch_size)
-        x, y = (torch.stack([split[side][batch] for split in splits]) for side in (0, 1))
         try:
+            check_sizes(data)
+            x, y = (torch.stack([splits.train[side][batch] for splits in data]) for side in (0, 1))
             Ensemble(task, some).loss(x, y)
         except NotBatchable as reason:
             return str(reason)
+        except Exception as error:  # a model of the user's need not bear to be copied, say
+            return first_line(error)
     return ""
+
+
+def check_sizes(data: Collection[Data]) -> None:
+    """Raises :class:`NotBatchable` where seeds differ in the number of examples: members go in step."""
+    for split in Data._fields:
+        if len({len(getattr(splits, split)[0]) for splits in data}) > 1:
+            raise NotBatchable(f"its seeds have {split} splits of different sizes")
 
 
 class Member:
@@ -112,10 +120,9 @@ class _Run:
         self.task, self.on_epoch = task, on_epoch
         self.members = members  # those that are in the stack, in its order
         self.data = {seed: data(seed) for seed in sorted({member.cell.seed for member in members})}
-        sizes = {len(data.train[0]) for data in self.data.values()}
-        if len(sizes) > 1:
-            raise NotBatchable(SIZES)
-        self.recipe = Recipe.of(task, sizes.pop(), schedule)
+        check_sizes(self.data.values())
+        examples = len(self.data[members[0].cell.seed].train[0])
+        self.recipe = Recipe.of(task, examples, schedule)
         self.ensemble = Ensemble(task, [member.cell.seed for member in members])
         self.weights = decay_weights(task.model(members[0].cell.seed))
         self.steps: list[Steps] = steps_of([member.cell for member in members], self.weights)
@@ -212,8 +219,6 @@ class _Run:
     def _scores(self, split: str) -> list[float]:
         splits = [getattr(data, split) for data in self.data.values()]
         size = len(splits[0][0])
-        if any(len(inputs) != size for inputs, _ in splits):
-            raise NotBatchable(f"its seeds have {split} splits of different sizes")
         total = torch.zeros(len(self.members), dtype=torch.float64)
         for first in range(0, size, SCORED):
             part = slice(first, min(first + SCORED, size))
