@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -212,24 +211,29 @@ def _chinese() -> list[str]:
 
 
 def wrapped(text: str, columns: int) -> str:
-    """Lines of at most so many columns; a Chinese letter takes two, and a line may end behind any.
+    """As few lines of at most so many columns as will do, about equally long.
 
-    Words and numbers between the Chinese stay whole, and punctuation stays with what it closes.
+    A Chinese letter takes two columns, and a line may end behind any. Words and numbers stay whole, and
+    punctuation stays with what it closes.
 
     >>> wrapped("one two three", 8), wrapped("权重衰减是解耦的", 8)
     ('one two\\nthree', '权重衰减\\n是解耦的')
-    >>> wrapped("斜率为 +0.88，预测 0", 10)
-    '斜率为\\n+0.88，预\\n测 0'
+    >>> wrapped("slopes foretold: −1 and 0", 23), wrapped("斜率为 +0.88，预测 0", 10)
+    ('slopes foretold:\\n−1 and 0', '斜率为\\n+0.88，\\n预测 0')
     """
-    if not any(_wide(letter) for letter in text):
-        return "\n".join(textwrap.wrap(text, columns))
+    wanted = len(_lines(text, columns))
+    evenest = next(width for width in range(1, columns + 1) if len(_lines(text, width)) <= wanted)
+    return "\n".join(_lines(text, evenest))
+
+
+def _lines(text: str, columns: int) -> list[str]:
     lines, line = [], ""
     for piece in _PIECES.findall(text):
         if line and _columns((line + piece).rstrip()) > columns:
             lines.append(line.rstrip())
             line = ""
         line += piece
-    return "\n".join([*lines, line])
+    return [*lines, line]
 
 
 #: A word, or one Chinese letter, with the punctuation and the spaces that no line may begin with.
