@@ -8,8 +8,10 @@ Random gradients of that kind, g = g̃/‖θ‖ with ‖g̃‖ = σ√C, push th
     SGDM + L2    (η‖g̃‖²/(2λ(1-μ)))^¼                √(2ηλ/(1+μ))
     Adam + L2    (η√C‖g̃‖/(2λ))^⅓                    no regular rate
 
-Two starts, one far below and one far above, must come to the same rest. AdamW's does not depend on the size
-of the gradients, Adam + L2's does: its ratio at 8 times the gradients is 8^⅓ = 2, and AdamW's 1.
+Two starts, one far below and one far above, must come to the same rest: of each pair the one that ends
+farther from the prediction is judged, for their mean would hide what is left of the way. AdamW's rest does
+not depend on the size of the gradients, Adam + L2's does: its ratio at 8 times the gradients is 8^⅓ = 2, and
+AdamW's 1.
 """
 
 from __future__ import annotations
@@ -75,15 +77,19 @@ def _both(name: str, text: Words) -> Prediction:
     return Prediction(name, text, low=0.95, high=1.05, rule="seeds")
 
 
+def _farther(name: str, en: str, zh: str) -> Words:
+    return Words(
+        f"{NAMES[name]}: {en} / predicted, the farther off of two starts",
+        f"{NAMES[name]}：{zh} / 预测值（两个起点中偏离较远者）",
+    )
+
+
 PREDICTIONS = (
-    *(
-        _both(f"{name}_norm", Words(f"{NAMES[name]}: norm / predicted", f"{NAMES[name]}：范数 / 预测值"))
-        for name in METHODS
-    ),
+    *(_both(f"{name}_norm", _farther(name, "norm", "范数")) for name in METHODS),
     *(
         _both(
             f"{name}_rotation",
-            Words(f"{NAMES[name]}: rotation / predicted", f"{NAMES[name]}：每步转角 / 预测值"),
+            _farther(name, "rotation", "每步转角"),
         )
         for name in ("adamw", "sgdm")
     ),
@@ -148,21 +154,33 @@ def at_rest(norm: Floats) -> Floats:
     return np.asarray(norm[len(norm) // 2 :].mean(axis=0))
 
 
+def farther(ratios: Floats) -> Floats:
+    """Of two starts' ratios, ``[2 * seeds]`` with the seeds of one start together, that farther from 1.
+
+    >>> farther(np.array([0.9, 1.0, 1.05, 1.2]))
+    array([0.9, 1.2])
+    """
+    pairs = ratios.reshape(2, -1)
+    return np.asarray(np.where(abs(pairs[0] - 1) > abs(pairs[1] - 1), *pairs))
+
+
 def measure(effort: Effort) -> Measurement:
     steps = effort.of(12_000, 12_000)
     seeds = effort.of(3, 10, short=3)
     values: dict[str, Any] = {}
     curves: dict[str, Any] = {}
+    rest: dict[str, Floats] = {}
     for name in METHODS:
         walks = walk(name, [0.3, 2.5], steps, seeds)
         relative = walks.norm / norm_at_rest(name)
-        values[f"{name}_norm"] = at_rest(relative)
+        rest[name] = at_rest(relative)
+        values[f"{name}_norm"] = farther(rest[name])
         if name != "adam_l2":
-            values[f"{name}_rotation"] = walks.rotation / rotation(name)
+            values[f"{name}_rotation"] = farther(walks.rotation / rotation(name))
         curves[name] = relative[:: steps // 200, [0, seeds]].T
     for name in ("adamw", "adam_l2"):
         grown = at_rest(walk(name, [1.0], steps // 2, seeds, sigma=GROWN).norm)
-        values[f"{name}_ratio"] = grown / norm_at_rest(name) / np.mean(values[f"{name}_norm"])
+        values[f"{name}_ratio"] = grown / norm_at_rest(name) / rest[name].mean()
     return Measurement(values=values, data={"step": np.arange(0, steps, steps // 200), "relative": curves})
 
 
