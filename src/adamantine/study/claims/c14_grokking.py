@@ -25,7 +25,7 @@ THOROUGH_DECAYS: Decays = {
     "adam_l2": (1e-6, 1e-5, 1e-4, 1e-3, 3e-3),
 }
 SHORT_DECAYS: Decays = {"adamw": (2.0,), "adam_l2": (1e-3,)}
-STEPS, THOROUGH_STEPS, UNDECAYED = 2400, 5000, 1200  # at most; runs without decay stop at the last
+STEPS, THOROUGH_STEPS = 2400, 5000  # at most; runs without decay go on until the last of the others is done
 GROKKED = 0.05  # of the held-out sums wrong, at most
 #: A mean loss below ln 2/n leaves no example of n with a loss above ln 2, so that none is misclassified.
 FITTED = math.log(2) / 1124
@@ -34,8 +34,9 @@ PREDICTIONS = (
     Prediction(
         "fitted",
         Words(
-            "without decay, 1200 steps: training loss (below 6.17e−4 nats nothing is misclassified)",
-            "无衰减，1200 步：训练损失（低于 6.17e−4 nat 即没有分类错误）",
+            "without decay, as long as any run with it: training loss in nats (below 6.17e−4 none is "
+            "misclassified)",
+            "无衰减，与有衰减的最长训练一样久：训练损失（低于 6.17e−4 nat 即没有分类错误）",
         ),
         0.0,
         FITTED,
@@ -45,8 +46,8 @@ PREDICTIONS = (
     Prediction(
         "chance",
         Words(
-            "without decay, 1200 steps: held-out sums wrong (chance: 98 %)",
-            "无衰减，1200 步：未见算式的错误率（随机猜测：98 %）",
+            "without decay, as long as any run with it: held-out sums wrong (chance: 98 %)",
+            "无衰减，与有衰减的最长训练一样久：未见算式的错误率（随机猜测：98 %）",
         ),
         80.0,
         rule="seeds",
@@ -82,7 +83,10 @@ PREDICTIONS = (
 
 
 def measure(effort: Effort) -> Measurement:
-    """All members in one batch; a member stops when it has grokked."""
+    """All members in one batch; a member stops when it has grokked, one without decay with the last.
+
+    So no run without decay is given fewer steps than the slowest run with decay needed.
+    """
     from dataclasses import replace
 
     from adamantine.study.cell import Cell
@@ -91,7 +95,7 @@ def measure(effort: Effort) -> Measurement:
     from adamantine.study.tasks import load
 
     task = load("modular", Settings())
-    seeds = range(effort.of(3, 8, short=1))
+    seeds = range(effort.of(5, 8, short=1))
     decays = effort.of(DECAYS, THOROUGH_DECAYS, short=SHORT_DECAYS)
     grid = [(method, decay) for method, values in decays.items() for decay in values]
     cells = [Cell(METHODS["adamw"], LR, 0.0, seed) for seed in seeds]
@@ -99,7 +103,8 @@ def measure(effort: Effort) -> Measurement:
 
     def stop(epoch: int, validation: Mapping[int, float]) -> Sequence[int]:
         done = {i for i, error in validation.items() if error <= GROKKED}
-        return [*done, *(i for i in validation if epoch >= UNDECAYED and i < len(seeds) and i not in done)]
+        going = any(i >= len(seeds) for i in validation.keys() - done)
+        return [*done] if going else [*validation]
 
     # Every step is an epoch, and every fortieth part of them is looked at.
     task = replace(task, epochs=effort.of(STEPS, THOROUGH_STEPS))
@@ -184,14 +189,14 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         ha="right",
         va="top",
     )
+    halfway = {method: _halfway(curves[method]) for method in NAMES}
     for method, look in (("adamw", ADAMW), ("adam_l2", ADAM_L2)):
         name = NAMES[method]
         curve = curves[method]
         sheet.line(left, curve["steps"], curve["error"], look)
-        middle = next(
-            k for k, error in enumerate(curve["error"]) if error < 50 or k == len(curve["error"]) - 1
-        )
-        sheet.write(left, curve["steps"][middle], curve["error"][middle], name, look, offset=(6, 2))
+        sooner = halfway[method] == min(halfway.values())  # its name: on the side where no other curve is
+        side: dict[str, Any] = {"ha": "right", "offset": (-8, 2)} if sooner else {"offset": (6, 2)}
+        sheet.write(left, *halfway[method], name, look, **side)
         decays, rows = data["decays"][method], data["times"][method]
         x = [decay / decays[-1] for decay in decays]
         for row in rows:
@@ -200,9 +205,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         start = _mean_log([row[-1] for row in rows])
         power = {"adamw": -1.0, "adam_l2": 0.0}[method]
         sheet.prediction(right, x, [start * a**power for a in x])
-        side: dict[str, Any] = (
-            {"ha": "right", "offset": (-8, -4)} if method == "adamw" else {"offset": (4, 10)}
-        )
+        side = {"ha": "right", "offset": (-8, -4)} if method == "adamw" else {"offset": (4, 10)}
         sheet.write(right, x[0], _mean_log([row[0] for row in rows]), name, look, **side)
     left.set_ylim(0, 102)
     left.set_xlim(0, None)
@@ -221,6 +224,12 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
         )
     )
     right.set_ylabel(sheet.say("steps to 5 % wrong; dotted: predicted", "错误率降到 5 % 的步数；点线：预测"))
+
+
+def _halfway(curve: dict[str, list[float]]) -> tuple[float, float]:
+    """Where the error is first below 50 %, else where the curve ends."""
+    points = list(zip(curve["steps"], curve["error"], strict=True))
+    return next((point for point in points if point[1] < 50), points[-1])
 
 
 def _mean_log(times: Sequence[float | None]) -> float:
@@ -267,5 +276,14 @@ CLAIM = Claim(
     finding=finding,
     measure=measure,
     draw=draw,
+    revised=Words(
+        "a first run with λ from 0.7 and at most 2000 steps had one AdamW run of nine that did not get "
+        "there: it refuted the share of 1; hence λ from 0.8, and 2400 steps (--thorough takes λ from "
+        "0.35, 5000 steps). Three seeds left AdamW's slope open, −0.59 (95 % −0.92 to −0.26); there are "
+        "five since. Runs without decay used to stop at 1200 steps, before the slowest with decay.",
+        "初次运行 λ 从 0.7 起、至多 2000 步，九次 AdamW 训练中有一次未能达到，比例为 1 的预测被否证；因此"
+        "改为 λ 从 0.8 起、2400 步（--thorough 从 0.35 起、5000 步）。三个种子未能判定 AdamW 的斜率：−0.59"
+        "（95 %：−0.92 至 −0.26），此后改用五个。无衰减的训练原先在 1200 步停止，早于有衰减的最慢一次。",
+    ),
     seconds=45.0,
 )
