@@ -188,5 +188,9 @@ CLAIM = Claim(
     finding=finding,
     measure=measure,
     draw=draw,
+    revised=Words(
+        "a grid of half decades of lr, the first, gave a slope of 1.19 in γ and no interval; hence octaves.",
+        "最初的学习率网格以半个数量级为步长，γ 坐标下斜率为 1.19，但得不到区间；因此改用倍频程。",
+    ),
     seconds=14.0,
 )
