@@ -179,7 +179,7 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
     ax.set_ylim(-0.12, None)
     ax.set_xlabel(sheet.say("decay per step, ηλ", "每步衰减 ηλ"))
     ax.set_ylabel(sheet.say("share of the decay that happens", "实际执行的衰减比例"))
-    sheet.write(ax, edge, 0.3, "2⁻⁹", offset=(5, 0))
+    sheet.write(ax, edge, 0.2, "2⁻⁹", offset=(-5, 0), ha="right")
     sheet.legend(ax, loc="center left", bbox_to_anchor=(0.02, 0.45))
 
 
