@@ -94,6 +94,7 @@ def tiny(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
             "weight_decays": {"": "0,0.1"},
             "seeds": (0, 1),
             "grow": 0,
+            "refine": 0,
             "confirm": 0,
             "out": tmp_path / out if out else None,
             **changes,

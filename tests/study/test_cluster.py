@@ -21,13 +21,13 @@ pytest.importorskip("ray", reason="needs ray")
 from adamantine.study import cluster
 from adamantine.study.cell import Cell, Result
 from adamantine.study.cluster import TRIES, RayRunner
-from adamantine.study.tune.cluster import ClusterTrials
 from adamantine.study.compare import Run, compare, prepare
 from adamantine.study.errors import StudyError
 from adamantine.study.folder import JOURNAL, TABLE
 from adamantine.study.plan import cells
 from adamantine.study.stages import Chunk
 from adamantine.study.task import Settings
+from adamantine.study.tune.cluster import ClusterTrials
 from adamantine.study.tune.training import Batched, OnEpoch
 from adamantine.study.workers import Inline
 
@@ -60,7 +60,7 @@ def run(workshop: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (workshop / "mortal.py").write_text(MORTAL)
     specs = ("AdamW", "tiny_optimizers:Raises", f'mortal:DiesOnce(marker="{place}/died")')
     axes = {"lrs": {"": "0.01"}, "weight_decays": {"": "0,0.1"}}
-    return prepare("tiny_task:", specs, **axes, seeds=(0, 1), grow=0, confirm=0, out=place)
+    return prepare("tiny_task:", specs, **axes, seeds=(0, 1), grow=0, refine=0, confirm=0, out=place)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -177,7 +177,8 @@ def test_a_killed_driver_leaves_no_process_and_resumes_to_the_same_bits(
     workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    options = "--task tiny_task: --method AdamW --lr 0.01,0.1 --wd 0,0.1 --seeds 2 --grow 0 --confirm 3"
+    grid = "--task tiny_task: --method AdamW --lr 0.01,0.1 --wd 0,0.1 --seeds 2"
+    options = f"{grid} --grow 0 --refine 0 --confirm 3"
     command = f"{sys.executable} -m adamantine compare {options} --quiet --engine ray --jobs 1 --out broken"
     ours = {"PYTHONPATH": str(workshop), "TINY_PAUSE": "0.5", "RAY_ADDRESS": "local"}
     journal = tmp_path / "broken" / JOURNAL
@@ -197,9 +198,9 @@ def test_a_killed_driver_leaves_no_process_and_resumes_to_the_same_bits(
         time.sleep(0.1)
 
     axes = {"lrs": {"": "0.01,0.1"}, "weight_decays": {"": "0,0.1"}}
+    numbers = {"seeds": (0, 1), "grow": 0, "refine": 0, "confirm": 3}
     for name in ("broken", "whole"):
-        out = tmp_path / name
-        compare(prepare("tiny_task:", ("AdamW",), **axes, seeds=(0, 1), grow=0, confirm=3, out=out), jobs=1)
+        compare(prepare("tiny_task:", ("AdamW",), **axes, **numbers, out=tmp_path / name), jobs=1)
     tables = [(tmp_path / name / TABLE).read_bytes() for name in ("broken", "whole")]
     assert tables[0] == tables[1]
     assert tables[0].count(b"\n") == 1 + 8 + 3

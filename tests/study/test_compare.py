@@ -35,7 +35,7 @@ def test_two_workers_give_the_bits_of_one(tiny: Prepare) -> None:
 
 def command(out: Path) -> list[str]:
     methods = "--task tiny_task: --method Adam --method AdamW --lr 0.01,0.1 --wd 0,0.1"
-    options = f"{methods} --seeds 2 --grow 1 --confirm 2 --quiet"
+    options = f"{methods} --seeds 2 --grow 1 --refine 1 --confirm 2 --quiet"
     return [sys.executable, "-m", "adamantine", "compare", *options.split(), "--jobs", "2", "--out", str(out)]
 
 
@@ -54,7 +54,7 @@ def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(workshop), "TINY_PAUSE": "0.3"}
-    broken, whole = (tiny(out, grow=1, confirm=2) for out in ("broken", "whole"))
+    broken, whole = (tiny(out, grow=1, refine=1, confirm=2) for out in ("broken", "whole"))
     journal = broken.out / JOURNAL
     with subprocess.Popen(command(broken.out), env=environment, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60

@@ -80,7 +80,7 @@ def prepare(
     schedule: str = "cosine",
     grow: int = 2,
     confirm: int = 7,
-    refine: int = 0,
+    refine: int = 1,
     settings: Settings | None = None,
     out: Path | None = None,
     command: str = "",
