@@ -198,9 +198,18 @@ def test_a_killed_driver_leaves_no_process_and_resumes_to_the_same_bits(
         time.sleep(0.1)
 
     axes = {"lrs": {"": "0.01,0.1"}, "weight_decays": {"": "0,0.1"}}
-    numbers = {"seeds": (0, 1), "grow": 0, "refine": 0, "confirm": 3}
     for name in ("broken", "whole"):
-        compare(prepare("tiny_task:", ("AdamW",), **axes, **numbers, out=tmp_path / name), jobs=1)
+        run = prepare(
+            "tiny_task:",
+            ("AdamW",),
+            **axes,
+            seeds=(0, 1),
+            grow=0,
+            refine=0,
+            confirm=3,
+            out=tmp_path / name,
+        )
+        compare(run, jobs=1)
     tables = [(tmp_path / name / TABLE).read_bytes() for name in ("broken", "whole")]
     assert tables[0] == tables[1]
     assert tables[0].count(b"\n") == 1 + 8 + 3
