@@ -143,7 +143,9 @@ def test_a_finer_setting_is_chosen_shown_and_judged() -> None:
         """Best between the grid's learning rates, with a test score that only fresh seeds have."""
         return bowl(cell) + 0.05 * abs(math.log10(cell.lr / 0.3)) + (0.5 if cell.seed >= 3 else 0.0)
 
-    method = analysed(score, confirm=2, refine=1).methods[0]
+    comparison = analysed(score, confirm=2, refine=1)
+    method = comparison.methods[0]
+    assert any("found between the grid's settings" in line.en for line in comparison.advice)
     assert method.best is not None
     assert method.finest is not None
     assert method.chosen == method.finest
@@ -158,6 +160,24 @@ def test_a_finer_setting_is_chosen_shown_and_judged() -> None:
     assert coarse.finest is None
     assert coarse.chosen is not None
     assert coarse.chosen.lr in LRS
+
+
+def test_of_tied_grid_settings_the_one_that_refinement_prefers_is_chosen_shown_and_judged() -> None:
+    grid = {(0.1, 0.1): 0.02, (1.0, 0.2): 0.02, (0.1, 0.2): 0.06, (1.0, 0.1): 0.06}
+
+    def score(cell: Cell) -> float:
+        """The middle of the grid ties with a corner; half a step around the middle, all is bad."""
+        if cell.lr not in LRS or cell.weight_decay not in WEIGHT_DECAYS:
+            return 0.5
+        return grid.get((cell.lr, cell.weight_decay), 0.03) + (cell.lr if cell.seed >= 3 else 0.0)
+
+    coarse, refined = (analysed(score, confirm=2, refine=refine).methods[0] for refine in (0, 1))
+    assert coarse.best == (1, 1)
+    assert refined.best == (2, 2)
+    assert refined.edges == ("lr high", "weight_decay high")
+    for method in (coarse, refined):
+        assert method.chosen is not None
+        assert method.judged[3] == score(Cell("Adam", method.chosen.lr, method.chosen.weight_decay, 3))
 
 
 def test_one_seed_decides_nothing() -> None:

@@ -91,8 +91,8 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     found = [results.get(cell) for cell in cells(method, seeds)]
     test = np.array([r.test if r else math.nan for r in found]).reshape(validation.shape)
     diverged = np.array([r is not None and r.status == "diverged" for r in found]).reshape(validation.shape)
-    best = statistics.choose(validation)
     tried = search(method, seeds, results, plan.refine)
+    best = _on_grid(method, tried.best_setting) or statistics.choose(validation)
     finer, finest = _finer(method, plan, results, tried)
     confirmed = [results.get(cell) for cell in confirmation(method, plan, results)]
     grid = MethodGrid(
@@ -119,6 +119,13 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
         return grid
     judged = list(grid.judged.values())
     return dataclasses.replace(grid, at_best=statistics.estimate(judged) if judged else None)
+
+
+def _on_grid(method: Method, setting: tuple[float, float] | None) -> tuple[int, int] | None:
+    """Where the setting stands on the grid. Refinement may prefer another of several that tie."""
+    if setting is None or setting[0] not in method.lrs or setting[1] not in method.weight_decays:
+        return None
+    return method.lrs.index(setting[0]), method.weight_decays.index(setting[1])
 
 
 def _finer(
