@@ -52,10 +52,11 @@ class ClusterTrials:
         self.runner.close()
 
     def __call__(self, cells: Sequence[Cell], on_epoch: OnEpoch) -> list[Result]:
-        share = math.ceil(len(cells) / self.runner.jobs)
-        self.runner.submit([tuple(part) for part in parts(cells, share)])
+        different = list(dict.fromkeys(cells))  # trials may share a setting: no decay at all, say
+        share = math.ceil(len(different) / self.runner.jobs)
+        self.runner.submit([tuple(part) for part in parts(different, share)])
         found: dict[Cell, Result] = {}
-        while len(found) < len(set(cells)):
+        while len(found) < len(different):
             found |= {result.cell: result for result in self.runner.next()}
         return pruned([found[cell] for cell in cells], on_epoch)
 
