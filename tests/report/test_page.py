@@ -18,6 +18,7 @@ import pytest
 
 from adamantine.report import Comparison, Curves, Difference, Estimate, MethodGrid, render
 from adamantine.report.figures import figure_files
+from adamantine.report.model import Setting
 from adamantine.report.page import page
 from adamantine.report.words import Words
 
@@ -191,6 +192,27 @@ def test_what_is_missing_is_said(
     assert "The command was not recorded." in text
     for heading in ("What to do", "Training at each", "What the basin is", "Everything in the manifest"):
         assert heading not in text
+
+
+def test_what_has_not_been_trained_is_not_called_diverged(
+    make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
+) -> None:
+    grid = replace(make_grid("Lion", max_lr=0.0))
+    waiting = replace(grid, diverged=np.zeros_like(grid.diverged))
+    text = Parsed(page(make(waiting, differences=()))).text
+    assert "no setting finished" in text
+    assert "no setting converged" not in text
+    judged_later = replace(make_grid("Adam"), at_best=None)
+    assert "no seed finished at its best setting" in Parsed(page(make(judged_later, differences=()))).text
+
+
+def test_finer_settings_are_in_the_key(
+    make: Callable[..., Comparison], make_grid: Callable[..., MethodGrid]
+) -> None:
+    grid = make_grid("AdamW")
+    finer = Setting(grid.lrs[1] * 1.5, grid.weight_decays[1], grid.validation[1, 1], grid.test[1, 1])
+    assert "between the grid's settings" in Parsed(page(make(replace(grid, finer=(finer,))))).text
+    assert "between the grid's settings" not in Parsed(page(make(grid))).text
 
 
 def test_a_comparison_without_methods_still_has_its_answer(make: Callable[..., Comparison]) -> None:

@@ -17,7 +17,7 @@ from adamantine.report.curves import Quantity, draw_curves, has_curves, legend_h
 from adamantine.report.heatmap import draw_colour_bar, draw_heatmap, shared_norm
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, printable
-from adamantine.report.phrases import Written, fill, scores_of
+from adamantine.report.phrases import Written, fill, joined, same, scores_of
 from adamantine.report.separability_model import Coordinates
 from adamantine.report.svg import KINDS, themed
 from adamantine.report.testscores import draw_test_scores
@@ -136,7 +136,9 @@ def _heatmaps(comparison: Comparison, scores: Scores, theme: Theme, coordinates:
         "star: best setting · outline: its basin · hatched: a seed diverged · arrow: best on the grid's edge",
         "星：最佳设置 · 轮廓：它的盆地 · 斜线：有种子发散 · 箭头：最佳设置在网格边缘",
     )
-    _key(figure, key.of(scores.language), theme)
+    finer = Words("dots: tried between the grid's settings", "圆点：在网格设置之间试过")
+    parts = [key, finer] if any(method.finer for method in methods) else [key]
+    _key(figure, joined(parts, same(" · ")).of(scores.language), theme)
     return figure
 
 

@@ -14,7 +14,7 @@ from adamantine.report.markup import drawing, element, path
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.phrases import counted, fill, joined, same, scores_of
-from adamantine.report.testscores import NOTHING, SCORE_AXIS, seed_scores
+from adamantine.report.testscores import SCORE_AXIS, nothing, seed_scores
 from adamantine.report.theme import stroke
 from adamantine.report.ticks import Scale, label
 from adamantine.report.words import Language, Words
@@ -58,7 +58,7 @@ def scores_chart(comparison: Comparison, order: list[int], language: Language) -
     ]
     for row, (place, method) in enumerate(zip(order, methods, strict=True)):
         y = 44 + _ROW * row
-        said = NOTHING.of(language) if method.at_best is None else scores.mean(method.at_best)
+        said = nothing(method).of(language) if method.at_best is None else scores.mean(method.at_best)
         name = _shortened(printable(method.name), width - _LETTER * len(said))
         content += [
             element("text", name, x=0.0, y=y - 18, class_="row"),

@@ -29,7 +29,9 @@ from adamantine.report.words import Language, Words
 _WIDTH, _HEIGHT = 340.0, 280.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 26.0, 40.0
 _ARROW = 12.0
+_FINER_SIZE = 2.0  # radius of the mark of a setting between the grid's
 _DIGIT = 0.6  # width of a digit, of the font size
+_STAR_SIZE = 6.5  # from its middle
 _STAR = "M0-6 1.6-2 5.9-1.9 2.5 .8 3.7 4.9 0 2.5-3.7 4.9-2.5 .8-5.9-1.9-1.6-2Z"
 
 
@@ -45,7 +47,7 @@ class Maps:
         """The map of the method at place ``index``."""
         method = self.comparison.methods[index]
         layout = Layout.of(method, coordinates)
-        view = _View.of(layout)
+        view = _View.of(layout, _FINER_SIZE if method.finer else 0.0)
         scores = scores_of(self.comparison, self.language)
         best_or_first = method.best or (len(method.lrs) - 1, 0)
         rows = [
@@ -124,13 +126,16 @@ class Maps:
             "weight_decay high": (x + width, middle[1], 0),
         }
         finer = [view.place(*view.layout.place(tried.lr, tried.weight_decay)) for tried in method.finer]
-        star = (x + width - 4, y + 4)
+        star = (x + width - _STAR_SIZE, y + _STAR_SIZE)  # in the cell: on its border are finer settings
         if method.finest is not None:
             star = view.place(*view.layout.place(method.finest.lr, method.finest.weight_decay))
         return [
             element("path", d=border, class_="border outer"),
             element("path", d=border, class_="border"),
-            *(element("circle", cx=cx, cy=cy, r=2.0, class_="finer", aria_hidden="true") for cx, cy in finer),
+            *(
+                element("circle", cx=cx, cy=cy, r=_FINER_SIZE, class_="finer", aria_hidden="true")
+                for cx, cy in finer
+            ),
             element("path", d=_STAR, class_="star", transform=_moved(*star), aria_hidden="true"),
             *(
                 element(
@@ -220,10 +225,11 @@ class _View:
     font_size: float | None  # of the cells' numbers; None where none would be readable
 
     @classmethod
-    def of(cls, layout: Layout) -> _View:
+    def of(cls, layout: Layout, margin: float) -> _View:
+        """``margin``: what the numbers leave free at either side of their cells."""
         width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
         cell_width, cell_height = layout.cell_size(width, height)
-        size = min(11.5, (cell_width - 3) / (_DIGIT * 4), 0.62 * cell_height)
+        size = min(11.5, (cell_width - 3 - 2 * margin) / (_DIGIT * 4), 0.62 * cell_height)
         return cls(layout, width, height, size if size >= 7.5 else None)
 
     def place(self, x: float, y: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from adamantine.report.model import Comparison, Difference, MethodGrid
 from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.phrases import counted, fill, scores_of, verdict
 from adamantine.report.separability_model import MEANINGS, NAMES, Score
+from adamantine.report.testscores import nothing
 from adamantine.report.theme import Stroke, stroke
 from adamantine.report.words import Language, Words
 
@@ -93,6 +94,7 @@ class MethodView:
     any_diverged: bool
     edges: list[str]
     validation: str  # mean validation score at the best setting
+    nothing: str  # what stands where a score is missing
 
     @classmethod
     def of(cls, comparison: Comparison, index: int, language: Language) -> MethodView:
@@ -105,7 +107,7 @@ class MethodView:
         octaves = Words("{n} octaves", "{n} 个二倍程")
 
         def wide(width: str) -> str:
-            return fill(octaves, n=width).of(language) if width[-1].isdigit() else _WIDTHS[width].of(language)
+            return fill(octaves, n=width).of(language) if width[-1].isdigit() else WIDTHS[width].of(language)
 
         lrs, decays = widths(method)
         return cls(
@@ -137,10 +139,12 @@ class MethodView:
             any_diverged=bool(diverged),
             edges=[_EDGES[e].of(language) if e in _EDGES else printable(e) for e in method.edges],
             validation="" if chosen is None else scores.value(float(chosen.validation.mean())),
+            nothing=nothing(method).of(language),
         )
 
 
-_WIDTHS = {
+#: What a width says that is no number.
+WIDTHS = {
     NONE: Words(NONE, NONE),
     "at rim": Words("at rim", "在边缘"),
     "< 1 step": Words("< 1 step", "不到一格"),

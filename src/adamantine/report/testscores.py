@@ -13,8 +13,16 @@ from adamantine.report.numbers import Scores
 from adamantine.report.theme import LIGHT, Theme, stroke
 from adamantine.report.words import Words
 
-NOTHING = Words("no setting converged", "没有收敛的设置")
 SCORE_AXIS = Words("test {score}; lower is better", "测试{score}；越低越好")
+
+
+def nothing(method: MethodGrid) -> Words:
+    """Why a method has no test score: its runs are not done (or failed), or they diverged."""
+    if method.chosen is not None:
+        return Words("no seed finished at its best setting", "最佳设置下没有训练完成的种子")
+    if (np.isnan(method.validation) & ~method.diverged).any():
+        return Words("no setting finished", "没有训练完成的设置")
+    return Words("no setting converged", "没有收敛的设置")
 
 
 def seed_scores(method: MethodGrid) -> Floats:
@@ -49,7 +57,8 @@ def draw_test_scores(
             **at_left,
         )
         if method.at_best is None:
-            ax.annotate(NOTHING.of(scores.language), (0, y), (0, -4), ha="left", color=theme.muted, **at_left)
+            said = nothing(method).of(scores.language)
+            ax.annotate(said, (0, y), (0, -4), ha="left", color=theme.muted, **at_left)
             continue
         ax.annotate(
             scores.mean(method.at_best),
