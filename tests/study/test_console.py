@@ -1,14 +1,16 @@
 """What the terminal shows in the end: nothing that steers it, and tables in a narrow one."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from adamantine.report import Comparison
-from adamantine.report.words import Words
+from adamantine.report.words import Language, Words
 from adamantine.study.compare import Run, compare
 from adamantine.study.console import show
 
@@ -23,9 +25,9 @@ def comparison(tiny: Callable[..., Run]) -> Comparison:
     return replace(made, methods=methods)
 
 
-def _printed(comparison: Comparison, width: int = 80) -> str:
+def _printed(comparison: Comparison, width: int = 80, language: Language = "en") -> str:
     file = io.StringIO()
-    show(comparison, Console(width=width, file=file))
+    show(comparison, Console(width=width, file=file), language)
     return file.getvalue()
 
 
@@ -63,3 +65,21 @@ def test_a_grid_to_paste_keeps_its_end(comparison: Comparison) -> None:
     grid = ",".join(f"{value:.4g}" for value in range(1000, 1060))
     printed = _printed(replace(comparison, advice=(Words(f"--lr '{grid}'", ""),)))
     assert grid in "".join(printed.split())
+
+
+def test_tables_speak_the_language_of_the_sentences(comparison: Comparison) -> None:
+    shown = replace(comparison, methods=tuple(replace(m, edges=("lr high",)) for m in comparison.methods))
+    printed = _printed(shown, width=120, language="zh")
+    for word in ("权重", "置信区间", "边缘", "盆地", "判定"):
+        assert word in printed
+    left = re.sub(r"SGD|momentum|L2|AdamW|Adam|lr|weight_decay|Holm|--[a-z-]+|'[^']*'", "", printed)
+    assert not re.search("[A-Za-z]{3,}", left.replace(shown.task_title, "")), left
+
+
+def test_of_a_run_without_any_result_no_basin_is_told(comparison: Comparison) -> None:
+    undone = [
+        replace(m, best=None, finest=None, at_best=None, basin=np.zeros_like(m.basin))
+        for m in comparison.methods
+    ]
+    assert "is in the basin when" in "".join(_printed(comparison, width=300))
+    assert "basin when" not in _printed(replace(comparison, methods=tuple(undone)), width=300)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -10,19 +12,21 @@ from adamantine.report.basin import widths
 from adamantine.report.coordinates import per_step, steps, timescale
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import Scores, setting
+from adamantine.report.phrases import fill, same, scores_of, term, verdict
+from adamantine.report.tables import WIDTHS
 from adamantine.report.terminal import new_table, plain
-from adamantine.report.words import Language
+from adamantine.report.words import Language, Words
 
 MANY_PAIRS = 6  # beyond these the table shows the best method's pairs only
 
 
 def show(comparison: Comparison, console: Console, language: Language = "en") -> None:
     """Prints the tables of methods and differences, the answer and the advice; fits 80 columns,
-    and wraps in fewer. Sentences are in ``language``, the tables' headings in English."""
-    shown = Scores.of(comparison)
-    console.print(f"\n[bold]{plain(comparison.task_title)}[/bold]")
+    and wraps in fewer."""
+    shown = scores_of(comparison, language)
+    console.print(f"\n[bold]{plain(term(comparison.task_title).of(language))}[/bold]")
     console.print(_scores_table(comparison, shown))
-    console.print(_search_table(comparison))
+    console.print(_search_table(comparison, language))
     if comparison.differences:
         console.print(_differences_table(comparison, shown))
     console.print(f"[bold]{plain(comparison.answer.of(language))}[/bold]\n", highlight=False)
@@ -32,14 +36,25 @@ def show(comparison: Comparison, console: Console, language: Language = "en") ->
     for line in comparison.advice:
         advice.add_row("•", plain(line.of(language)))
     console.print(advice, highlight=False)
-    console.print(f"\n[dim]{plain(comparison.basin_rule.of(language))}[/dim]", highlight=False)
+    if any(method.chosen for method in comparison.methods):  # before, there is no basin to speak of
+        console.print(f"\n[dim]{plain(comparison.basin_rule.of(language))}[/dim]", highlight=False)
+
+
+def _table(title: Words, headings: Sequence[Words], language: Language) -> Table:
+    return new_table(title.of(language), *(words.of(language) for words in headings))
 
 
 def _scores_table(comparison: Comparison, shown: Scores) -> Table:
-    table = new_table(
-        "At the setting with the best mean validation score",
-        *("method", "lr", "weight\ndecay", f"test\n{plain(shown.label)}", "95 %\ninterval", "vali-\ndation"),
+    headings = (
+        Words("method", "方法"),
+        Words("lr", "学习率"),
+        Words("weight\ndecay", "权重\n衰减"),
+        fill(Words("test\n{score}", "测试\n{score}"), score=plain(shown.label)),
+        Words("95 %\ninterval", "95 %\n置信区间"),
+        Words("vali-\ndation", "验证"),
     )
+    title = Words("At the setting with the best mean validation score", "在平均验证得分最好的设置下")
+    table = _table(title, headings, shown.language)
     for method in comparison.methods:
         chosen = method.chosen
         if chosen is None or method.at_best is None:
@@ -49,8 +64,8 @@ def _scores_table(comparison: Comparison, shown: Scores) -> Table:
         spread = f" ± {shown.number(estimate.std)}" if estimate.n > 1 else ""
         table.add_row(
             plain(method.name),
-            setting(chosen.lr) + _edge_mark(method, "lr"),
-            setting(chosen.weight_decay) + _edge_mark(method, "weight_decay"),
+            setting(chosen.lr) + _edge_mark(method, "lr", shown.language),
+            setting(chosen.weight_decay) + _edge_mark(method, "weight_decay", shown.language),
             shown.number(estimate.mean) + spread,
             shown.mean_interval(estimate) or "–",
             shown.number(float(chosen.validation.mean())),
@@ -58,23 +73,37 @@ def _scores_table(comparison: Comparison, shown: Scores) -> Table:
     return table
 
 
-def _edge_mark(method: MethodGrid, axis: str) -> str:
-    return " [yellow]edge[/yellow]" if any(edge.startswith(axis) for edge in method.edges) else ""
+def _edge_mark(method: MethodGrid, axis: str, language: Language) -> str:
+    if not any(edge.startswith(axis) for edge in method.edges):
+        return ""
+    return f" [yellow]{Words('edge', '边缘').of(language)}[/yellow]"
 
 
-def _search_table(comparison: Comparison) -> Table:
-    table = new_table(
-        "Decay per step γ = lr·λ, timescale τ = 1/γ, width of the basin, divergence",
-        *("method", "γ", "τ in\nepochs", "in\nbasin", "octaves\nof lr", "octaves\nof λ", "runs\ndiverged"),
+def _search_table(comparison: Comparison, language: Language) -> Table:
+    headings = (
+        Words("method", "方法"),
+        Words("γ", "γ"),
+        Words("τ in\nepochs", "τ\n（轮）"),
+        Words("in\nbasin", "盆地\n之内"),
+        Words("octaves\nof lr", "学习率的\n二倍程"),
+        Words("octaves\nof λ", "λ 的\n二倍程"),
+        Words("runs\ndiverged", "发散的\n训练"),
     )
+    title = Words(
+        "Decay per step γ = lr·λ, timescale τ = 1/γ, width of the basin, divergence",
+        "每步衰减 γ = 学习率·λ，时间尺度 τ = 1/γ，盆地的宽度，发散",
+    )
+    table = _table(title, headings, language)
     for method in comparison.methods:
         diverged = f"{int(method.diverged.sum())}/{method.diverged.size}"
         missing = int((np.isnan(method.validation) & ~method.diverged).sum())
         if missing:
-            diverged += f"\n[red]{missing} failed or not run[/red]"
+            undone = fill(Words("{n} failed\nor not run", "{n} 次失败\n或未运行"), n=str(missing))
+            diverged += f"\n[red]{undone.of(language)}[/red]"
         basin = f"{int(method.basin.sum())}/{method.basin.size}"
+        octaves = [WIDTHS[wide].of(language) if wide in WIDTHS else wide for wide in widths(method)]
         table.add_row(
-            plain(method.name), *_rate(method, comparison.steps_per_epoch), basin, *widths(method), diverged
+            plain(method.name), *_rate(method, comparison.steps_per_epoch), basin, *octaves, diverged
         )
     return table
 
@@ -90,11 +119,20 @@ def _rate(method: MethodGrid, steps_per_epoch: int | None) -> tuple[str, str]:
 
 
 def _differences_table(comparison: Comparison, shown: Scores) -> Table:
-    unit = "percentage points" if shown.unit == "%" else shown.unit
-    table = new_table(
-        f"Differences of test scores{f' in {plain(unit)}' if unit else ''}, paired by seed",
-        *("difference", "mean", "95 % interval", "verdict"),
+    unit = Words("percentage points", "百分点") if shown.unit == "%" else same(plain(shown.unit))
+    title = fill(
+        Words("Differences of test scores in {unit}, paired by seed", "按种子配对的测试得分之差（{unit}）")
+        if shown.unit
+        else Words("Differences of test scores, paired by seed", "按种子配对的测试得分之差"),
+        unit=unit,
     )
+    headings = (
+        Words("difference", "差异"),
+        Words("mean", "均值"),
+        Words("95 % interval", "95 % 置信区间"),
+        Words("verdict", "判定"),
+    )
+    table = _table(title, headings, shown.language)
     pairs = comparison.differences
     if len(pairs) > MANY_PAIRS:
         pairs = tuple(d for d in pairs if d.a == pairs[0].a)  # the best against each other
@@ -104,6 +142,6 @@ def _differences_table(comparison: Comparison, shown: Scores) -> Table:
             plain(f"{d.a} − {d.b}"),
             shown.number(d.estimate.mean),
             shown.interval(d.estimate) or "–",
-            f"[{style}]{plain(d.verdict)}[/{style}]",
+            f"[{style}]{plain(verdict(d.a, d.b, d.verdict).of(shown.language))}[/{style}]",
         )
     return table

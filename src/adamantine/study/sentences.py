@@ -165,19 +165,32 @@ def _method_advice(method: MethodGrid) -> list[Words]:
             "{method}：每组设置都有种子发散（共 {runs}）；请调低 --lr。",
         )
         return [fill(template, method=method.name, runs=counted(int(method.diverged.sum()), "run"))]
+    inside = int(method.basin.sum())
+    if method.finest is not None:  # better than all of the grid, whose basin is that of its own best
+        others = Words(
+            "found between the grid's settings; {inside} of those {all} are in the basin of the grid's best",
+            "在网格设置之间找到；{all} 组网格设置中有 {inside} 组在网格最佳设置的盆地里",
+        )
+    elif inside == 1:
+        others = Words(
+            "of the {all} settings of the grid, it alone is as good on validation",
+            "网格的 {all} 组设置中，只有它在验证集上有这么好",
+        )
+    else:
+        others = Words(
+            "with it, {inside} of {all} settings are as good on validation",
+            "连同它在内，{all} 组设置中有 {inside} 组在验证集上同样好",
+        )
     lines = [
         fill(
             Words(
-                "{method}: use lr={lr}, weight_decay={decay}; with it, {inside} of {all} settings are as "
-                "good on validation.",
-                "{method}：请用 lr={lr}, weight_decay={decay}；连同它在内，{all} 组设置中有 {inside} 组在验"
-                "证集上同样好。",
+                "{method}: use lr={lr}, weight_decay={decay}; {others}.",
+                "{method}：请用 lr={lr}, weight_decay={decay}；{others}。",
             ),
             method=method.name,
             lr=setting(chosen.lr),
             decay=setting(chosen.weight_decay),
-            inside=str(int(method.basin.sum())),
-            all=str(method.basin.size),
+            others=fill(others, inside=str(inside), all=str(method.basin.size)),
         )
     ]
     lines += [_edge_advice(method, edge) for edge in method.edges]
