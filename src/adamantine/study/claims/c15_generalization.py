@@ -176,12 +176,20 @@ def draw(measurement: Measurement, sheet: Sheet) -> None:
 
 
 def finding(measurement: Measurement) -> Words:
-    """Both differences as they came out."""
+    """Both differences as they came out; none where both methods do best without decay, being one then."""
+    undecayed = [
+        name for name in measurement.data if not any(row["decay"] for row in measurement.data[name].values())
+    ]
+    if len(undecayed) == len(measurement.data):
+        return Words(
+            "With either method no decay at all is best on these small nets: nothing to compare",
+            "在这些小网络上，两种方法都以无衰减为最优：没有可比之处",
+        )
 
     def mean(name: str, nothing: str) -> str:
-        rows = measurement.data[name]
-        if rows["Adam"]["decay"] == rows["AdamW"]["decay"] == 0:
+        if name in undecayed:
             return nothing
+        rows = measurement.data[name]
         pairs = zip(rows["Adam"]["errors"], rows["AdamW"]["errors"], strict=True)
         known = [a - b for a, b in pairs if a is not None and b is not None]
         return f"{math.fsum(known) / max(len(known), 1):+.2f}".replace("-", "−")
