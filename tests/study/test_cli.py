@@ -171,6 +171,11 @@ def test_help_shows_groups_and_examples() -> None:
         assert text in output
 
 
+def test_help_breaks_its_lines_by_the_terminal_alone() -> None:
+    (told,) = [line for line in invoke("compare", "--help").output.splitlines() if "Trains the same" in line]
+    assert len(told.rstrip()) > 150  # of 200 columns; a line of the source has 110 at most
+
+
 def test_tasks_lists_all_and_the_protocol() -> None:
     output = invoke("tasks").output
     for text in ("digits-resnet", "modular", "cifar10", "--data-dir", "def metric(outputs, targets)"):

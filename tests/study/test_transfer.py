@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -196,3 +197,27 @@ def test_the_command_reads_a_run_folder(tiny: Callable[..., Run]) -> None:
     assert "1 run still to do" in command(str(run.out), "--to-epochs", "9")[1]
     journal.write_text("")
     assert "no method has a setting" in command(str(run.out), "--to-epochs", "9")[1]
+
+
+def test_no_timescale_is_claimed_where_momentum_would_change_it() -> None:
+    l2 = ("--optimizer", "SGD(momentum=0.9)", "--decay", "l2")
+    code, said = command(*NUMBERS, *l2, "--to-batch-size", "512")
+    assert code == 0
+    assert "weight decay λ 0.1 0.1 0.05" in said
+    assert "τ in steps" not in said
+    assert "one epoch and the whole training" not in said
+    assert "τ in steps" in command(*NUMBERS, "--optimizer", "SGDW", "--to-batch-size", "512")[1]
+
+
+@pytest.mark.parametrize("asked", ["report", "transfer"])
+def test_the_folder_of_a_search_is_told_from_that_of_a_comparison(
+    asked: str, tiny: Callable[..., Run]
+) -> None:
+    run = tiny()
+    compare(run)
+    manifest = json.loads((run.out / "manifest.json").read_text())
+    (run.out / "manifest.json").write_text(json.dumps(manifest | {"budget": {"trials": 4}}))
+    options = ["--to-epochs", "9"] if asked == "transfer" else []
+    result = CliRunner().invoke(app, [asked, str(run.out), *options])
+    assert result.exit_code == 2
+    assert "is a run of adamantine tune" in result.stderr

@@ -9,6 +9,10 @@ from adamantine.cli import (  # noqa: I001
     tasks as tasks,
     bench as bench,
 )
-from adamantine.cli.app import app
+from adamantine.cli.app import app, flowing
 
 __all__ = ["app"]
+
+for command in app.registered_commands:
+    assert command.callback is not None
+    command.help = flowing(command.callback.__doc__ or "")

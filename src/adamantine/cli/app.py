@@ -21,6 +21,15 @@ app = typer.Typer(
 )
 
 
+def flowing(text: str) -> str:
+    r"""A docstring whose paragraphs the terminal breaks, whatever its width, and not the source file.
+
+    >>> flowing("One\n    line.\n\n    A paragraph\n    of two.")
+    'One line.\n\nA paragraph of two.'
+    """
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 def _show_version(asked: bool) -> None:
     if asked:
         with errors_in_one_line():

@@ -15,6 +15,17 @@ def folder(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
+def must_be_a_comparison(folder: Path) -> None:
+    """Refuses what `adamantine tune` wrote, which has a manifest too, of another shape."""
+    from adamantine.study.folder import read_manifest
+
+    if "budget" in read_manifest(folder):
+        raise StudyError(
+            f"{folder} is a run of adamantine tune, not of compare; its best settings are in results.json,"
+            " and its own command prints them again"
+        )
+
+
 def per_method(given: list[str] | None, option: str) -> dict[str, str]:
     """``["AdamW=1e-3:1e-1:5", "1e-4,1e-3"]`` to ``{"AdamW": "1e-3:1e-1:5", "": "1e-4,1e-3"}``."""
     axes: dict[str, str] = {}

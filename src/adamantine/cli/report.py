@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
-from adamantine.cli.options import formats_of, language_of
+from adamantine.cli.options import formats_of, language_of, must_be_a_comparison
 
 if TYPE_CHECKING:
     from adamantine.report.claimmodel import ClaimResult
@@ -65,6 +65,7 @@ def report(
             results = _claims(claims or folder, language)
             render_claims(results, folder, language=language, formats=kinds, command=_command(results))
         else:
+            must_be_a_comparison(folder)
             comparison = read(folder)
             beside = _claims(claims, language) if claims else []
             render(comparison, folder, language=language, formats=kinds, claims=beside)

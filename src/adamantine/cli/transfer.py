@@ -12,6 +12,7 @@ from rich.table import Table
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
+from adamantine.cli.options import must_be_a_comparison
 from adamantine.study.errors import StudyError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def transfer(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=FROM)] = None,
     weight_decay: Annotated[
-        float | None, typer.Option("--weight-decay", "--wd", help="λ.", rich_help_panel=FROM)
+        float | None, typer.Option("--weight-decay", "--wd", help="Weight decay λ.", rich_help_panel=FROM)
     ] = None,
     decay: Annotated[
         str | None,
@@ -52,12 +53,18 @@ def transfer(
         str | None,
         typer.Option(help="SGD, or any Adam-like method. Default: AdamW.", rich_help_panel=FROM),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(rich_help_panel=FROM)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=FROM)] = None,
     train_size: Annotated[int | None, typer.Option(help="Training examples.", rich_help_panel=FROM)] = None,
-    epochs: Annotated[float | None, typer.Option(rich_help_panel=FROM)] = None,
-    to_batch_size: Annotated[int | None, typer.Option(rich_help_panel=TO)] = None,
-    to_train_size: Annotated[int | None, typer.Option(rich_help_panel=TO)] = None,
-    to_epochs: Annotated[float | None, typer.Option(rich_help_panel=TO)] = None,
+    epochs: Annotated[float | None, typer.Option(help="Times through them.", rich_help_panel=FROM)] = None,
+    to_batch_size: Annotated[
+        int | None, typer.Option(help="Examples per step, there.", rich_help_panel=TO)
+    ] = None,
+    to_train_size: Annotated[
+        int | None, typer.Option(help="Training examples, there.", rich_help_panel=TO)
+    ] = None,
+    to_epochs: Annotated[
+        float | None, typer.Option(help="Times through them, there.", rich_help_panel=TO)
+    ] = None,
     lr_rule: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +98,7 @@ def transfer(
         if folder is not None:
             if given := [option for option, value in (numbers | named).items() if value is not None]:
                 raise StudyError(f"{given[0]}: the folder says that; give the folder or the numbers")
+            must_be_a_comparison(folder)
             found = study.found_in(folder)
             source, starts = found.regime, found.starts
             if found.unfinished:
@@ -137,34 +145,42 @@ def _regimes(source: Regime, target: Regime) -> str:
 def _show(
     start: Start, columns: dict[str, Setting], target: Regime, lr_rule: LrRule, console: Console
 ) -> None:
-    from adamantine.study.transfer import LR_RULES, RULES
+    from adamantine.study.transfer import LR_RULES, RULES, decay_of
 
-    console.print(_table(start, columns))
+    # Momentum μ multiplies the rate of L2 in SGD by 1/(1-μ): it cancels from the rules, which are ratios, but
+    # not from τ.
+    has_memory = decay_of(start.spec, start.decay) != "l2"
+    console.print()
+    console.print(_table(start, columns, has_memory))
     console.print(f"[dim]lr: {LR_RULES[lr_rule]}[/dim]", highlight=False)
     for rule, text in RULES.items():
         console.print(f"[dim]{rule}: {text}[/dim]", highlight=False)
-    for remark in _remarks(columns, target):
+    for remark in _remarks(columns, target if has_memory else None):
         console.print(f"• {remark}", highlight=False)
 
 
-def _table(start: Start, columns: dict[str, Setting]) -> Table:
+def _table(start: Start, columns: dict[str, Setting], has_memory: bool) -> Table:
     from adamantine.report.numbers import setting
     from adamantine.report.terminal import new_table, plain
 
     decay = f", decay {start.decay}" if start.decay else ""
     table = new_table(f"{plain(start.name)}{decay}", "", *columns)
-    for heading, values in {
-        "[bold]lr[/bold]": [setting(s.lr) for s in columns.values()],
-        "[bold]weight decay λ[/bold]": [setting(s.weight_decay) for s in columns.values()],
+    memory = {
         "τ in steps": [_count(s.tau_steps) for s in columns.values()],
         "τ in epochs": [_count(s.tau_epochs) for s in columns.values()],
         "λ_norm": [setting(s.lambda_norm) for s in columns.values()],
+    }
+    for heading, values in {
+        "[bold]lr[/bold]": [setting(s.lr) for s in columns.values()],
+        "[bold]weight decay λ[/bold]": [setting(s.weight_decay) for s in columns.values()],
+        **(memory if has_memory else {}),
     }.items():
         table.add_row(heading, *values)
     return table
 
 
-def _remarks(columns: dict[str, Setting], target: Regime) -> list[str]:
+def _remarks(columns: dict[str, Setting], target: Regime | None) -> list[str]:
+    """``target``: where τ is known, for a word on it."""
     one, other = columns["timescale"], columns["normalized"]
     if one.weight_decay == 0:
         return ["No decay: only lr is carried over."]
@@ -174,7 +190,9 @@ def _remarks(columns: dict[str, Setting], target: Regime) -> list[str]:
         if math.isclose(ratio, 1.0, rel_tol=1e-3)
         else f"The rules differ by a factor of {ratio:.3g} in λ: try both, and what lies between."
     ]
-    if outside := [rule for rule in ("timescale", "normalized") if not columns[rule].plausible(target)]:
+    if target and (
+        outside := [rule for rule in ("timescale", "normalized") if not columns[rule].plausible(target)]
+    ):
         found.append(
             f"With {' and '.join(outside)}, τ is not between one epoch and the whole training, where Wang & "
             "Aitchison's best ones lay."
