@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from adamantine.study import methods
 from adamantine.study.cell import Cell, Result
 from adamantine.study.ensemble import train
+from adamantine.study.ensemble.size import members_at_once
+from adamantine.study.ensemble.trainer import why_not_batchable
 from adamantine.study.errors import StudyError
 from adamantine.study.plan import Plan
 from adamantine.study.recipe import ABSURD, SCORED, Recipe, grouped, single_threaded
@@ -54,13 +57,21 @@ class Trainer:
         """Trains the cells as one batch where that can be, else one after the other.
 
         A cell that raises is then known by itself, and costs nobody else's result. Each chunk is tried anew:
-        what one worker does must not depend on which chunks it had before.
+        what one worker does must not depend on which chunks it had before. A single cell is a batch too where
+        the plan's cells are trained in batches: what is left of a chunk after a worker's death, or one trial
+        of a search, then has the bits that it has in company.
         """
-        if len(cells) > 1:
+        if len(cells) > 1 or self.in_batches:
             # NotBatchable, or whatever an optimizer or task of the user's raises: then, which cell was it?
             with contextlib.suppress(Exception):
                 return train(self.task, cells, schedule=self.plan.schedule, data=self.data)
         return [self.run(cell) for cell in cells]
+
+    @cached_property
+    def in_batches(self) -> bool:
+        """Whether a batch of this task can have more than one cell, and is worth it."""
+        seeds = self.plan.seeds
+        return not why_not_batchable(self.task, seeds) and members_at_once(self.task, seeds[0]) > 1
 
     def run(self, cell: Cell) -> Result:
         """Trains the cell alone. Whatever happens in it becomes part of the result."""

@@ -116,6 +116,16 @@ def test_a_batch_is_the_sum_of_its_parts() -> None:
         assert_same(whole, part, 1e-12)
 
 
+@pytest.mark.parametrize("name", ["digits", "digits-transformer"])
+def test_what_is_left_of_a_chunk_has_the_bits_that_it_has_in_company(name: str) -> None:
+    task = load(name, SHORT[name])
+    trainer = Trainer(Plan(name, Settings(), (), (0, 1), "cosine", 0), task)
+    cells = [Cell(method, 1e-2, 0.1, seed) for method in ("AdamW", "SGD") for seed in (0, 1)]
+    whole = trainer.run_chunk(cells)
+    left = [result for cell in cells for result in trainer.run_chunk([cell])]
+    assert [repr(replace(r, seconds=0.0)) for r in whole] == [repr(replace(r, seconds=0.0)) for r in left]
+
+
 def test_scores_do_not_depend_on_the_company() -> None:
     digits = load("digits", Settings(epochs=2, train_size=120))
     cells = [Cell("AdamW", 1e-2, 0.1, seed) for seed in range(40)]
