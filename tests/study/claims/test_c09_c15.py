@@ -28,7 +28,7 @@ from adamantine.study.claims import (
 )
 from adamantine.study.claims.claim import Effort
 from adamantine.study.claims.record import from_record, to_record
-from adamantine.study.claims.verdict import judge, judged, verdict
+from adamantine.study.claims.verdict import claim_verdict, judge, judged, verdict
 from adamantine.study.claims.work import headline
 from adamantine.study.ensemble import train
 from adamantine.study.task import Settings, Task
@@ -148,6 +148,32 @@ def test_wrong_labels_are_wrong_and_only_in_training() -> None:
         assert torch.equal(getattr(clean, split)[1], getattr(noisy, split)[1])
 
 
+def test_no_run_without_decay_stops_before_the_slowest_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Started(Exception):
+        pass
+
+    def start(task: Task, cells: list[Cell], *, schedule: str, on_epoch: Any) -> None:
+        raise Started([cell.weight_decay for cell in cells], on_epoch)
+
+    monkeypatch.setattr("adamantine.study.ensemble.train", start)
+    with pytest.raises(Started) as started:
+        c14_grokking.measure(Effort.SHORT)
+    decays, on_epoch = started.value.args
+    assert decays == [0.0, 2.0, 1e-3]
+    assert on_epoch(60, {0: 1.0, 1: 0.5, 2: 0.04}) == [2]
+    assert on_epoch(1200, {0: 1.0, 1: 0.5}) == []
+    assert sorted(on_epoch(1260, {0: 1.0, 1: 0.04})) == [0, 1]
+
+
+def test_claim_11_s_size_is_refuted_aside_and_its_direction_is_judged() -> None:
+    assert round(c11_corrected.FORETOLD, 2) == 4.07
+    values = {"decoupled": [2.4, 2.5, 2.3], "corrected": [0.8, 0.85, 0.85], "size": [2.4, 2.5, 2.3]}
+    assert judged(c11_corrected.PREDICTIONS, values) == ["holds", "holds", "refuted"]
+    assert claim_verdict(c11_corrected.PREDICTIONS, values) == "holds"
+    flat = {"decoupled": [1.0, 1.1, 0.9], "corrected": [1.0, 1.1, 0.9], "size": [1.0, 1.1, 0.9]}
+    assert claim_verdict(c11_corrected.PREDICTIONS, flat) == "refuted"
+
+
 @pytest.mark.parametrize(
     ("decays", "edges", "decided"),
     [
@@ -168,6 +194,8 @@ def test_claim_15_compares_only_what_can_be_compared(
     )
     monkeypatch.setattr(c15_generalization, "_judged", lambda task, method, *_: errors[method])
     measured = c15_generalization.measure(Effort.SHORT)
+    said = c15_generalization.finding(measured).en
+    assert ("nothing to compare" in said) == (not any(decays)), said
     expected = "holds" if decided else "not decided"
     assert judged(c15_generalization.PREDICTIONS, measured.values) == [expected, expected]
 
