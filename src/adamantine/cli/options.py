@@ -19,7 +19,11 @@ def must_be_a_comparison(folder: Path) -> None:
     """Refuses what `adamantine tune` wrote, which has a manifest too, of another shape."""
     from adamantine.study.folder import read_manifest
 
-    if "budget" in read_manifest(folder):
+    try:
+        manifest = read_manifest(folder)
+    except StudyError:
+        return  # told by whoever reads the folder
+    if "budget" in manifest:
         raise StudyError(
             f"{folder} is a run of adamantine tune, not of compare; its best settings are in results.json,"
             " and its own command prints them again"

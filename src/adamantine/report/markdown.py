@@ -135,7 +135,8 @@ def _settings(comparison: Comparison, methods: Sequence[MethodView], language: L
         rows.append([m.name, *(number or NONE for number in numbers)])
     missing = not_measured(comparison)
     if len(missing) < len(OPTIMIZERS):
-        rows += [[one.name, *[NONE] * (len(heads) - 1)] for one in missing]
+        absent = Words(" (not in this run)", "（不在这次运行中）").of(language)
+        rows += [[f"{one.name}{absent}", *[NONE] * (len(heads) - 1)] for one in missing]
     return _table([head.of(language) for head in heads], rows)
 
 
