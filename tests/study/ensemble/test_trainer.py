@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +195,32 @@ def test_stopped_members_leave_and_the_others_go_on() -> None:
     for ours, its in zip(results, alone(task, cells), strict=True):
         if ours.status == "ok":
             assert_same(ours, its, 1e-9)
+
+
+class Langevin(torch.optim.SGD):
+    """Draws random numbers, from the second step on."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        self.steps += 1
+        for group in self.param_groups if self.steps > 1 else ():
+            for p in group["params"]:
+                p.data.add_(torch.randn_like(p), alpha=group["lr"])
+
+
+def test_an_optimizer_that_draws_random_numbers_trains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("langevin")
+    module.Langevin = Langevin  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "langevin", module)
+    task = load("digits", Settings(epochs=1, train_size=120))
+    cells = [Cell("langevin:Langevin", 1e-2, 0.0, seed) for seed in (0, 1)]
+    with pytest.raises(NotBatchable, match="langevin:Langevin draws random numbers"):
+        train(task, cells)
+    trainer = Trainer(Plan("digits", Settings(), (), (0,), "cosine", 0), task)
+    for ours, its in zip(trainer.run_chunk(cells), alone(task, cells), strict=True):
+        assert repr(replace(ours, seconds=0.0)) == repr(replace(its, seconds=0.0))
 
 
 class Noisy(nn.Module):

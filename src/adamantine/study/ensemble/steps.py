@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adamantine.study import methods
 from adamantine.study.cell import Cell
+from adamantine.study.ensemble.functions import NotBatchable
 from adamantine.torch import OPTIMIZERS, Stacked
 
 Bools = NDArray[np.bool_]
@@ -123,6 +124,14 @@ class _Apart:
         self.views = [self.views[n] for n in members]
 
     def step(self, multiplier: float, active: Bools) -> None:
+        """Raises :class:`NotBatchable` for an optimizer that draws random numbers: which ones a member gets
+        would depend on its company."""
+        drawn = torch.get_rng_state()
+        self._step(multiplier, active)
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise NotBatchable(f"{self.spec} draws random numbers")
+
+    def _step(self, multiplier: float, active: Bools) -> None:
         for n in np.flatnonzero(active):
             for name, view in self.views[n].items():
                 grad = self.stacked[name].grad
