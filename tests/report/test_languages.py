@@ -224,4 +224,6 @@ def test_a_folder_of_claims_is_told_apart(
     (tmp_path / "claim-01.json").write_text("{}")
     result = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert "Of 4 claims" in (tmp_path / "report.html").read_text("utf-8")
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "Of 4 claims" in html
+    assert f"adamantine claims {' '.join(str(claim.number) for claim in claims)}" in html

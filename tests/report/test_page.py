@@ -201,6 +201,10 @@ def test_what_has_not_been_trained_is_not_called_diverged(
     waiting = replace(grid, diverged=np.zeros_like(grid.diverged))
     text = Parsed(page(make(waiting, differences=()))).text
     assert "no setting finished" in text
+    assert "Circles: seeds." not in text  # nor an axis without any
+    assert "No pair of methods to compare." in text
+    two = Parsed(page(make(waiting, replace(waiting, name="Adam"), differences=()))).text
+    assert "No two methods have finished" in two
     assert "no setting converged" not in text
     judged_later = replace(make_grid("Adam"), at_best=None)
     assert "no seed finished at its best setting" in Parsed(page(make(judged_later, differences=()))).text

@@ -57,7 +57,7 @@ def claims(
     A claim states a formula, a number and a tolerance before anything is measured. Its verdict is holds,
     refuted or not decided. Writes a JSON file and a figure per claim, light and dark; killed at any moment,
     the same command goes on where it was. Exit code 1 when an experiment could not be carried out; a refuted
-    claim is a result.
+    claim is a result. For a page to look at: [bold]adamantine report[/bold] with the folder.
     """
     from adamantine.study.claims import load_claim, run
     from adamantine.study.claims.claim import Effort

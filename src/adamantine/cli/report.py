@@ -88,5 +88,9 @@ def _claims(folder: Path, language: Language) -> list[ClaimResult]:
 
 def _command(claims: list[ClaimResult]) -> str:
     """What measures these again."""
-    efforts = {claim.effort for claim in claims}
-    return "adamantine claims --thorough" if efforts == {"thorough"} else "adamantine claims"
+    from adamantine.study.claims import modules
+
+    numbers = [claim.number for claim in claims]
+    some = [] if set(numbers) == set(modules()) else [str(number) for number in numbers]
+    thorough = ["--thorough"] if {claim.effort for claim in claims} == {"thorough"} else []
+    return " ".join(["adamantine claims", *some, *thorough])

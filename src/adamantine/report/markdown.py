@@ -95,7 +95,7 @@ def document(
         ]
         rows = [[row.name, row.adam_l2, row.adamw] for row in (*article.words, *article.numbers)]
         lines += _table(["", "Adam + L2", "AdamW"], rows)
-    if comparison.separability:
+    if SeparabilityTable.of(comparison, language).methods:
         lines += ["", f"## {say('Separability', '可分性')}", ""]
         lines += _separability(comparison, language)
     lines += _pictures(figures, language)

@@ -95,6 +95,7 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
         separability=separability,
         score_names=score_names(language),
         curves=[(_caption(q.label.of(language)), curves_chart(comparison, q, language)) for q in shown],
+        judged=any(m.at_best for m in comparison.methods),
         refined=any(m.finer for m in comparison.methods),
         judged_afresh=any(m.fresh_seeds for m in comparison.methods),
         reproduction=Reproduction.of(comparison.manifest, language),

@@ -297,7 +297,7 @@ class SeparabilityTable:
         views = []
         for index, method in enumerate(comparison.methods):
             both = [one for one in comparison.separability if one.method == method.name]
-            if both:
+            if both and method.best is not None:
                 scores = {number: [view(one.scores[number]) for one in both] for number in NAMES}
                 views.append(SeparabilityView(printable(method.name), stroke(index), scores))
         return cls(views, list(notes))
