@@ -197,6 +197,26 @@ def test_stopped_members_leave_and_the_others_go_on() -> None:
             assert_same(ours, its, 1e-9)
 
 
+class Replacing(torch.optim.SGD):
+    """Gives its parameters new memory instead of writing into what they have."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data = p.data - group["lr"] * (p.grad + group["weight_decay"] * p.data)
+
+
+def test_an_optimizer_may_replace_the_memory_of_its_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("replacing")
+    module.Replacing = Replacing  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "replacing", module)
+    task = in_precision(load("digits", Settings(epochs=3, train_size=120)), torch.float64)
+    settings = [(1e-2, 0.1), (1e-1, 0.0), (1e30, 0.0), (1e30, 0.1)]  # half of them leave the stack
+    cells = [Cell("replacing:Replacing", *setting, seed=1) for setting in settings]
+    for ours, its in zip(train(task, cells), alone(task, cells), strict=True):
+        assert_same(ours, its, 1e-9)
+
+
 class Langevin(torch.optim.SGD):
     """Draws random numbers, from the second step on."""
 

@@ -95,19 +95,22 @@ class _Apart:
         self.members = len(cells)
         self.spec, self.cells, self.weights = spec, list(cells), weights
         self.optimizers: list[torch.optim.Optimizer] = []
-        self.views: list[dict[str, Tensor]] = []
+        self.views: list[dict[str, Tensor]] = []  # what the optimizers were given
+        self.rows: list[dict[str, Tensor]] = []  # the same memory, as long as they leave it there
         self.stacked: Mapping[str, Tensor] = {}
 
     def take(self, parameters: Mapping[str, Tensor]) -> None:
         self.stacked = parameters
-        rows = [{name: parameters[name][n].detach() for name in self.weights} for n in range(self.members)]
+        self.rows = [
+            {name: parameters[name][n].detach() for name in self.weights} for n in range(self.members)
+        ]
         if self.optimizers:
-            for mine, now in zip(self.views, rows, strict=True):
-                for name, view in now.items():  # the optimizer's state is keyed by the tensor it was given
-                    mine[name].data = view
+            for views, rows in zip(self.views, self.rows, strict=True):
+                for name, row in rows.items():  # the optimizer's state is keyed by the tensor it was given
+                    views[name].data = row
             return
-        self.views = rows
-        for cell, views in zip(self.cells, rows, strict=True):
+        self.views = [{name: row.detach() for name, row in rows.items()} for rows in self.rows]
+        for cell, views in zip(self.cells, self.views, strict=True):
             by_weight: dict[float, list[Tensor]] = {}
             for name, weight in self.weights.items():
                 by_weight.setdefault(weight, []).append(views[name].requires_grad_())
@@ -139,3 +142,8 @@ class _Apart:
             for group in self.optimizers[n].param_groups:
                 group["lr"] = self.cells[n].lr * multiplier
             self.optimizers[n].step()
+            for name, view in self.views[n].items():
+                row = self.rows[n][name]
+                if view.data_ptr() != row.data_ptr():  # `p.data = …` instead of `p.data.copy_(…)`
+                    row.copy_(view.detach())
+                    view.data = row
