@@ -79,6 +79,8 @@ class RayRunner:
     def __init__(
         self, plan: Plan, task: Task, *, address: str | None = None, jobs: int | None = None
     ) -> None:
+        if jobs is not None and jobs < 1:
+            raise StudyError(f"--jobs must be at least 1, not {jobs}")
         self.plan = plan
         self.expected = facts(plan, task)
         self.queue: deque[Job] = deque()

@@ -7,7 +7,9 @@ from collections import deque
 import pytest
 
 from adamantine.study.cell import Cell, Result
+from adamantine.study.errors import StudyError
 from adamantine.study.stages import Chunk
+from adamantine.study.task import Settings
 from adamantine.study.tune.cluster import ClusterTrials
 
 
@@ -33,6 +35,12 @@ def trials() -> ClusterTrials:
     made = object.__new__(ClusterTrials)
     made.runner = Played()  # type: ignore[assignment]
     return made
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_a_cluster_without_workers_is_refused(jobs: int) -> None:
+    with pytest.raises(StudyError, match=f"--jobs must be at least 1, not {jobs}"):
+        ClusterTrials("digits", Settings(), "cosine", ["AdamW"], jobs=jobs)
 
 
 def test_trials_that_share_a_setting_are_trained_once_and_leave_nothing_behind(trials: ClusterTrials) -> None:
