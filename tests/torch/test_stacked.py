@@ -161,3 +161,15 @@ def test_a_multiplier_above_one_is_refused_where_the_peak_matters():
     theta.grad = torch.ones(2, 3)
     with pytest.raises(ValueError, match="multiplier"):
         optimizer.step(1.5)
+
+
+def test_a_gradient_that_comes_later_is_refused_before_anything_moves():
+    first, later = (torch.ones(2, 3, requires_grad=True) for _ in range(2))
+    optimizer = Stacked(at.AdamW, [{"params": [first, later], "weight_decay": 0.1}], lr=[0.1, 0.2])
+    first.grad = torch.ones(2, 3)
+    optimizer.step()
+    before = first.clone()
+    later.grad = torch.ones(2, 3)
+    with pytest.raises(ValueError, match="other tensors have one than at the first step"):
+        optimizer.step()
+    assert torch.equal(first, before)

@@ -41,8 +41,7 @@ class Stacked:
 
     Raises:
         ValueError: a hyperparameter out of range, a tensor whose first axis is not the members', an argument
-            that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``), or a ``peak_lr`` beside
-            ``lr``.
+            that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``), or ``peak_lr`` beside lr.
 
     >>> import torch
     >>> from adamantine.torch import AdamW
@@ -87,6 +86,7 @@ class Stacked:
         self.rule = template.rule(self.options)
         self.engine = template.engine
         self.t = 0
+        self.given: list[bool] = []  # which tensors have gradients
         self.carried = dict(self.rule.carried)
         self.state: dict[Tensor, dict[str, Tensor]] = {}
 
@@ -96,7 +96,17 @@ class Stacked:
         Args:
             multiplier: s_t of the schedule: member n steps with ``lr[n] * multiplier``, at most its peak.
             active: ``[members]``, which members move; the others keep parameters and state as they are.
+
+        Raises:
+            ValueError: other tensors have a gradient than at the first step: steps are counted once for all.
         """
+        given = [p.grad is not None for group in self.groups for p in group["params"]]
+        if self.t and given != self.given:
+            raise ValueError(
+                "Invalid gradients: other tensors have one than at the first step, and stacked members count "
+                "steps for all tensors together"
+            )
+        self.given = given
         self.t += 1
         t = self.t if self.rule.counts_steps else min(self.t, 2)
         scalars, self.carried = self.rule.host(t, self.options, self.carried)

@@ -243,6 +243,27 @@ def test_an_optimizer_that_draws_random_numbers_trains_alone(monkeypatch: pytest
         assert repr(replace(ours, seconds=0.0)) == repr(replace(its, seconds=0.0))
 
 
+class Unfreezing(nn.Module):
+    """Uses a layer only from its fourth training step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.always, self.later, self.steps = nn.Linear(64, 10), nn.Linear(64, 10), 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.steps += self.training
+        y: torch.Tensor = self.always(x.flatten(1))
+        return y + self.later(x.flatten(1)) if self.steps > 3 else y
+
+
+def test_a_parameter_that_gets_gradients_later_counts_its_own_steps() -> None:
+    task = replace(load("digits", Settings(epochs=4, train_size=80)), model=lambda seed: Unfreezing())
+    trainer = Trainer(Plan("digits", Settings(), (), (0,), "cosine", 0), task)
+    cells = [Cell("AdamW", 1e-2, 0.1, seed) for seed in (0, 1)]
+    for ours, its in zip(trainer.run_chunk(cells), alone(task, cells), strict=True):
+        assert_same(ours, its, TOLERANCE[torch.float32])
+
+
 class Noisy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
