@@ -41,7 +41,7 @@ class Stacked:
 
     Raises:
         ValueError: a hyperparameter out of range, a tensor whose first axis is not the members', an argument
-            that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``), or ``peak_lr`` beside lr.
+            that looks at one member's whole gradient (``max_norm``, ``on_nonfinite``), or a ``peak_lr``.
 
     >>> import torch
     >>> from adamantine.torch import AdamW
