@@ -146,6 +146,6 @@ def _scored(
 
 def _unstable(missing: float) -> Words:
     return Words(
-        f"not defined in {missing:.0%} of the resamples of the seeds: too flat for these seeds",
-        f"对种子重抽样时，{missing:.0%} 的样本中没有定义：对这些种子来说过于平坦",
+        f"not defined in {100 * missing:.0f} % of the resamples of the seeds: too flat for these seeds",
+        f"对种子重抽样时，{100 * missing:.0f} % 的样本中没有定义：对这些种子来说过于平坦",
     )

@@ -180,7 +180,7 @@ def ridge_slope(surface: Surface, name: Coordinates) -> Found:
     if not enough[0]:
         return _undefined(
             surface,
-            f"only {count[0]} lrs have their best decay inside the grid; three are needed",
+            f"lrs whose best decay is inside the grid: {count[0]}; three are needed",
             f"只有 {count[0]} 个学习率的最优衰减在网格内部；至少需要三个",
         )
     slope = (weights * x * z).sum(axis=1) / np.where(enough, spread, 1.0)
@@ -207,7 +207,7 @@ def regret(surface: Surface, name: Coordinates) -> Found:
     e, inside = _at(surface, every_lr, np.broadcast_to(kept[:, :, None], shape))
     end = np.where(inside, e, math.inf).min(axis=2)
     regret = (end - surface.e.min(axis=(1, 2))[:, None]).mean(axis=1)
-    more = f"{math.expm1(float(regret[0])):.1%}"
+    more = f"{100 * math.expm1(float(regret[0])):.1f} %"
     return regret, Words(
         f"tuned one after the other, {more} above the best", f"逐轴调参的结果比最优值高 {more}"
     )

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from adamantine.report.numbers import setting
 from adamantine.report.terminal import new_table, plain
-from adamantine.study.tune.result import Finding, Tried, Tuning, advice, decay_words
+from adamantine.study.tune.result import AXES, Finding, Tried, Tuning, advice, decay_words
 from adamantine.study.tune.space import Space
 
 SECONDS_A_LINE = 30.0  # where there is no terminal to draw bars in
@@ -91,7 +91,7 @@ def show(tuning: Tuning, console: Console) -> None:
             f"{sum(t.status == status for t in finding.tried)} {status}"
             for status in ("complete", "pruned", "diverged")
         ]
-        shares = [f"{name} {share:.0%}" for name, share in finding.importance.items()]
+        shares = [f"{AXES.get(name, name)} {100 * share:.0f} %" for name, share in finding.importance.items()]
         importance = f"; share in the score's variance: {', '.join(shares)}" if shares else ""
         console.print(f"  {', '.join(counts)}{importance}", style="dim", highlight=False)
         console.print(f"[green]{plain_lines(finding.code)}[/green]\n", highlight=False, soft_wrap=True)

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from adamantine.report.numbers import Scores, printable, setting
 from adamantine.report.svg import themed
 from adamantine.report.theme import COLOUR_MAP, METHOD_COLOURS, Theme
-from adamantine.study.tune.result import Finding, Tried, Tuning
+from adamantine.study.tune.result import AXES, Finding, Tried, Tuning
 
 AXIS_WORDS = {
     "gamma": "γ = lr·λ per step",
@@ -53,8 +53,7 @@ def draw_search(finding: Finding, tuning: Tuning, theme: Theme) -> Figure:
     _draw_trials(left, finding, tuning.scores, theme)
     _draw_progress(right, finding, tuning.scores, theme)
     shares = " · ".join(
-        f"{ {'gamma': 'γ', 'weight_decay': 'λ', 'decay': 'decay at all'}.get(name, name) } {share:.0%}"
-        for name, share in finding.importance.items()
+        f"{AXES.get(name, name)} {100 * share:.0f} %" for name, share in finding.importance.items()
     )
     key = "star: best · small open circles: pruned · crosses: diverged"
     figure.supxlabel(

@@ -16,6 +16,9 @@ from adamantine.study.methods import parse
 from adamantine.study.tune.search import Status
 from adamantine.study.tune.space import Setting, Space, Units
 
+#: What is searched, as a reader knows it.
+AXES = {"gamma": "γ", "weight_decay": "λ", "decay": "decay at all"}
+
 
 @dataclass(frozen=True)
 class Tried:
