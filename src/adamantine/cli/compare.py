@@ -223,6 +223,6 @@ def compare(
         show(outcome.comparison, console, language)
         for kind, name in (("html", "report.html"), ("md", "report.md")):
             if kind in kinds:
-                console.print(f"\nReport: {escape(str(run.out / name))}")
+                console.print(f"Report: {escape(str(run.out / name))}")
         if outcome.failed:
             raise typer.Exit(1)

@@ -216,9 +216,9 @@ def _edge_advice(method: MethodGrid, edge: str) -> Words:
     i, j = method.best
     axis, side = edge.split()
     values = method.lrs if axis == "lr" else method.weight_decays
-    rim, inward = (values[0], 1) if side == "low" else (values[-1], -1)
+    rim, inside = (values[0], 1) if side == "low" else (values[-1], len(values) - 2)
     flat = Words("", "")
-    if method.basin[(i + inward, j) if axis == "lr" else (i, j + inward)]:
+    if method.basin[(inside, j) if axis == "lr" else (i, inside)]:
         flat = Words(
             " (the next value inside is as good, so little may be gained)",
             "（里面相邻的值同样好，所以收益可能不大）",

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     Split = tuple[Tensor, Tensor]
 
 
+#: Parts of the path of code that is not the user's: the line to look at is the last one outside of it.
+_NOT_THEIRS = {"site-packages", "dist-packages", "adamantine"}
+
+
 class Data(NamedTuple):
     """Inputs and targets, ``[examples, ...]`` each. The test split is never used to choose anything."""
 
@@ -132,7 +136,9 @@ def task_errors(task: Task) -> Iterator[None]:
     except StudyError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [frame for frame in frames if not set(Path(frame.filename).parts) & _NOT_THEIRS]
+        place = (theirs or frames)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         raise StudyError(f"task {task.name!r} ({where}): {type(error).__name__}: {error}") from error
 

@@ -82,5 +82,6 @@ def _compare(member: int, found: State, found_gradients: State, right: State, gr
 
 
 def first_line(error: Exception) -> str:
-    """One line for a message: the kind of error and the first line of its text."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    """For a message: the kind of error and the first sentence of its text; torch writes paragraphs."""
+    line = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line.partition('. ')[0].rstrip('.')}"
