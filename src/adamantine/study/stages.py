@@ -2,7 +2,7 @@
 
 A stage is known once the one before it is finished; all is a pure function of the results, so a resumed run
 goes the way of the unbroken one. Chunks, the cells trained as one batch, are cut from whole stages and not
-from what is missing: should a member's last bits depend on its company on some machine, it still has the same.
+from what is missing: should a member's last bits depend on its company somewhere, it still has the same.
 """
 
 from __future__ import annotations
