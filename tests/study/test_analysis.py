@@ -138,6 +138,18 @@ def test_nobody_is_worse_while_its_best_is_on_the_edge() -> None:
     assert any("Adam + L2: not called worse" in line.en for line in comparison.advice)
 
 
+def test_fresh_seeds_judge_a_method_whose_optimum_stays_on_the_edge() -> None:
+    """However often its grid was to grow: it must not be grown once more to find them."""
+
+    def score(cell: Cell) -> float:
+        return 0.5 - 0.01 * math.log10(cell.lr) + 0.001 * (cell.seed % 3)
+
+    method = analysed(score, grow=2, confirm=4).methods[0]
+    assert len(method.lrs) == len(LRS) + 2
+    assert "lr high" in method.edges
+    assert sorted(method.judged) == list(method.fresh_seeds) == [3, 4, 5, 6]
+
+
 def test_a_finer_setting_is_chosen_shown_and_judged() -> None:
     def score(cell: Cell) -> float:
         """Best between the grid's learning rates, with a test score that only fresh seeds have."""

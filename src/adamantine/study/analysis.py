@@ -47,7 +47,7 @@ def read(path: Path) -> Comparison:
 def analyse(manifest: Mapping[str, Any], results: Results) -> Comparison:
     """The comparison as far as the results go; cells that are not done are NaN and are never chosen."""
     plan = plan_from_dict(manifest["configuration"])
-    methods = [_method_grid(grown(method, plan, results), plan, results) for method in plan.methods]
+    methods = [_method_grid(method, plan, results) for method in plan.methods]
     tolerance = statistics.paired_spread([m.validation for m in methods])
     methods = [
         dataclasses.replace(m, basin=statistics.basin(m.validation, m.best, tolerance)) if m.best else m
@@ -85,8 +85,8 @@ def _steps_per_epoch(manifest: Mapping[str, Any]) -> int | None:
     return max(int(examples) // int(batch_size), 1) if examples and batch_size else None
 
 
-def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
-    seeds = plan.seeds
+def _method_grid(planned: Method, plan: Plan, results: Results) -> MethodGrid:
+    seeds, method = plan.seeds, grown(planned, plan, results)
     validation = validation_scores(method, seeds, results)
     found = [results.get(cell) for cell in cells(method, seeds)]
     test = np.array([r.test if r else math.nan for r in found]).reshape(validation.shape)
@@ -94,7 +94,7 @@ def _method_grid(method: Method, plan: Plan, results: Results) -> MethodGrid:
     tried = search(method, seeds, results, plan.refine)
     best = _on_grid(method, tried.best_setting) or statistics.choose(validation)
     finer, finest = _finer(method, plan, results, tried)
-    confirmed = [results.get(cell) for cell in confirmation(method, plan, results)]
+    confirmed = [results.get(cell) for cell in confirmation(planned, plan, results)]
     grid = MethodGrid(
         name=method.name,
         spec=method.spec,
