@@ -12,7 +12,7 @@ from adamantine.cli.errors import errors_in_one_line
 app = typer.Typer(
     name="adamantine",
     help="[bold]AdamW done right[/bold], and the experiments that show what its weight decay does.",
-    epilog="Start with [bold]adamantine compare[/bold]: about a minute on two cores.",
+    epilog="Start with [bold]adamantine compare[/bold]: half a minute on two cores.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     add_completion=False,

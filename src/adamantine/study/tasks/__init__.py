@@ -24,10 +24,10 @@ class Entry:
 FILES = "--data-dir DIR"
 
 TASKS: dict[str, Entry] = {
-    "digits": Entry("digits:digits", "handwritten digits of scikit-learn (8 x 8), MLP", "1 min"),
-    "digits-resnet": Entry("digits:digits_resnet", "the same digits, small residual CNN", "6 min"),
+    "digits": Entry("digits:digits", "handwritten digits of scikit-learn (8 x 8), MLP", "30 s"),
+    "digits-resnet": Entry("digits:digits_resnet", "the same digits, small residual CNN", "5 min"),
     "digits-transformer": Entry(
-        "digits:digits_transformer", "the same digits, Transformer over their rows", "4 min"
+        "digits:digits_transformer", "the same digits, Transformer over their rows", "3 min"
     ),
     "text": Entry("text:text", "next character of Python's manual, small Transformer", "30 min"),
     "modular": Entry("modular:modular", "grokking: (a + b) mod 53 from 40 % of the pairs", "15 min"),
