@@ -18,7 +18,7 @@ EXAMPLES = """
 [bold]Examples[/bold]
 
   adamantine claims
-  [dim]all of them, in about three minutes on two cores[/dim]
+  [dim]all of them, in about two minutes on two cores[/dim]
 
   adamantine claims 7
   [dim]one: large gradients are decayed too little, small ones too much[/dim]
