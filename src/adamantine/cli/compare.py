@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,9 +13,27 @@ from rich.markup import escape
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
-from adamantine.cli.options import folder, formats_of, language_of, per_method, seeds_of
+from adamantine.cli.options import (
+    RUN,
+    WHAT,
+    BatchSize,
+    DataDir,
+    Epochs,
+    Fresh,
+    Quiet,
+    ScheduleName,
+    TaskName,
+    TextFile,
+    TrainSize,
+    folder,
+    formats_of,
+    language_of,
+    per_method,
+    seeds_of,
+    settings_of,
+)
 
-WHAT, GRID, TRAINING, RUN = "What is compared", "Grid", "Training", "Run"
+GRID = "Grid"
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -40,12 +57,7 @@ EXAMPLES = """
 
 @app.command(epilog=EXAMPLES)
 def compare(
-    task: Annotated[
-        str,
-        typer.Option(
-            help="One of [bold]adamantine tasks[/bold], or your own as module:object.", rich_help_panel=WHAT
-        ),
-    ] = "digits",
+    task: TaskName = "digits",
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,13 +67,8 @@ def compare(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the files of mnist, fashion-mnist or cifar10.", rich_help_panel=WHAT),
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 file for the task text.", metavar="FILE", rich_help_panel=WHAT)
-    ] = None,
+    data_dir: DataDir = None,
+    text: TextFile = None,
     lr: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,17 +113,10 @@ def compare(
             rich_help_panel=GRID,
         ),
     ] = 7,
-    schedule: Annotated[
-        str,
-        typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING),
-    ] = "cosine",
-    epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)
-    ] = None,
-    train_size: Annotated[
-        int | None, typer.Option(help="Training examples. Default: the task's.", rich_help_panel=TRAINING)
-    ] = None,
+    schedule: ScheduleName = "cosine",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    train_size: TrainSize = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -125,10 +125,7 @@ def compare(
             rich_help_panel=RUN,
         ),
     ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option("--fresh", help="Start over in that folder instead of resuming.", rich_help_panel=RUN),
-    ] = False,
+    fresh: Fresh = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -161,9 +158,7 @@ def compare(
             "--tensorboard", help="Also write TensorBoard files, into the run folder.", rich_help_panel=RUN
         ),
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
-    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Which optimizer is best at [bold]its own best[/bold] learning rate and weight decay, and by how much?
 
@@ -176,7 +171,6 @@ def compare(
     from adamantine.study import compare as study
     from adamantine.study.console import show
     from adamantine.study.methods import DEFAULTS
-    from adamantine.study.task import Settings
     from adamantine.study.watch.display import Display
 
     console = Console()
@@ -192,13 +186,7 @@ def compare(
             grow=grow,
             confirm=confirm,
             refine=refine,
-            settings=Settings(
-                epochs,
-                batch_size,
-                train_size,
-                str(data_dir) if data_dir else None,
-                str(text) if text else None,
-            ),
+            settings=settings_of(epochs, batch_size, train_size, data_dir, text),
             out=folder(out),
             command=shlex.join(["adamantine", *sys.argv[1:]]),
         )

@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
+
+import typer
 
 from adamantine.report.words import Language
 from adamantine.study.errors import StudyError
+from adamantine.study.task import Settings
+
+WHAT, TRAINING, RUN = "What", "Training", "Run"  # panels of the help
+
+TaskName = Annotated[
+    str,
+    typer.Option(
+        help="One of [bold]adamantine tasks[/bold], or your own as module:object.", rich_help_panel=WHAT
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the files of mnist, fashion-mnist or cifar10.", rich_help_panel=WHAT),
+]
+TextFile = Annotated[
+    Path | None, typer.Option(help="UTF-8 file for the task text.", metavar="FILE", rich_help_panel=WHAT)
+]
+ScheduleName = Annotated[
+    str, typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING)
+]
+Epochs = Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)]
+TrainSize = Annotated[
+    int | None, typer.Option(help="Training examples. Default: the task's.", rich_help_panel=TRAINING)
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over instead of resuming.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)]
+
+
+def settings_of(
+    epochs: int | None,
+    batch_size: int | None,
+    train_size: int | None,
+    data_dir: Path | None,
+    text: Path | None,
+) -> Settings:
+    """What the user changes about the task."""
+    files = (str(path) if path else None for path in (data_dir, text))
+    return Settings(epochs, batch_size, train_size, *files)
 
 
 def folder(text: str | None) -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,13 +13,30 @@ from rich.markup import escape
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
-from adamantine.cli.options import folder, per_method, seeds_of
+from adamantine.cli.options import (
+    RUN,
+    TRAINING,
+    WHAT,
+    BatchSize,
+    DataDir,
+    Epochs,
+    Fresh,
+    Quiet,
+    ScheduleName,
+    TaskName,
+    TextFile,
+    TrainSize,
+    folder,
+    per_method,
+    seeds_of,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from adamantine.study.tune.cluster import ClusterTrials
     from adamantine.study.tune.space import Range
 
-WHAT, SEARCH, TRAINING, RUN = "What is tuned", "Search", "Training", "Run"
+SEARCH = "Search"
 
 EXAMPLES = """
 [bold]Examples[/bold]
@@ -41,12 +57,7 @@ EXAMPLES = """
 
 @app.command(epilog=EXAMPLES)
 def tune(
-    task: Annotated[
-        str,
-        typer.Option(
-            help="One of [bold]adamantine tasks[/bold], or your own as module:object.", rich_help_panel=WHAT
-        ),
-    ] = "digits",
+    task: TaskName = "digits",
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,13 +66,8 @@ def tune(
             rich_help_panel=WHAT,
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the files of mnist, fashion-mnist or cifar10.", rich_help_panel=WHAT),
-    ] = None,
-    text: Annotated[
-        Path | None, typer.Option(help="UTF-8 file for the task text.", metavar="FILE", rich_help_panel=WHAT)
-    ] = None,
+    data_dir: DataDir = None,
+    text: TextFile = None,
     trials: Annotated[
         int,
         typer.Option(
@@ -136,17 +142,10 @@ def tune(
             help="How many fresh seeds judge the best setting on test data.", rich_help_panel=TRAINING
         ),
     ] = 7,
-    schedule: Annotated[
-        str,
-        typer.Option(help="cosine, linear, constant, warmup-cosine or wsd.", rich_help_panel=TRAINING),
-    ] = "cosine",
-    epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)
-    ] = None,
-    train_size: Annotated[
-        int | None, typer.Option(help="Training examples. Default: the task's.", rich_help_panel=TRAINING)
-    ] = None,
+    schedule: ScheduleName = "cosine",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    train_size: TrainSize = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -163,9 +162,7 @@ def tune(
             rich_help_panel=RUN,
         ),
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over instead of resuming.", rich_help_panel=RUN)
-    ] = False,
+    fresh: Fresh = False,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -181,9 +178,7 @@ def tune(
         str | None,
         typer.Option(help="Of the Ray cluster; see adamantine compare.", rich_help_panel=RUN),
     ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=RUN)
-    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Which learning rate and weight decay are best for [bold]your[/bold] training?
 
@@ -193,7 +188,6 @@ def tune(
     """
     from adamantine.report.numbers import printable
     from adamantine.study.compare import check_engine
-    from adamantine.study.task import Settings
     from adamantine.study.tune import plan, run
     from adamantine.study.tune.console import Display, show
     from adamantine.study.tune.parallel import Parallel
@@ -201,13 +195,7 @@ def tune(
 
     console = Console()
     with errors_in_one_line():
-        settings = Settings(
-            epochs,
-            batch_size,
-            train_size,
-            str(data_dir) if data_dir else None,
-            str(text) if text else None,
-        )
+        settings = settings_of(epochs, batch_size, train_size, data_dir, text)
         job = plan.prepare(
             task,
             methods_=tuple(method or ("AdamW",)),
