@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_shows_groups_and_examples() -> None:
     output = invoke("compare", "--help").output
-    for text in ("What is compared", "Grid", "Training", "Run", "Examples", "torch.optim:AdamW"):
+    for text in ("─ What ─", "─ Grid ─", "─ Training ─", "─ Run ─", "Examples", "torch.optim:AdamW"):
         assert text in output
 
 
