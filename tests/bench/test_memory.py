@@ -35,8 +35,8 @@ def test_a_temporary_is_seen(size: int) -> None:
 
 @linux
 def test_the_peak_is_that_of_the_worst_moment_not_a_sum() -> None:
-    # Beyond 32 MiB every block has a mapping of its own; below, it depends on what was freed before whether the
-    # C library keeps the first one on its heap.
+    # Beyond 32 MiB every block has a mapping of its own; below, it depends on what was freed before whether
+    # the C library keeps the first one on its heap.
     assert _peak(48 * MIB, 48 * MIB) == pytest.approx(48 * MIB, abs=SLACK)
 
 
