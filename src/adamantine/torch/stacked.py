@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ Bools = NDArray[np.bool_]
 
 _IDLE = 255  # a form that is none: this member does not move
 _KERNEL_DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+@dataclass(frozen=True)
+class _Lot:
+    """One group's part in a step: tensors with their states, and every member's numbers."""
+
+    params: list[Tensor]
+    states: list[dict[str, Tensor]]
+    scalars: dict[str, Any]
+    decay: Coefficients  # [members] each
+    eta: Floats  # [members]
+    forms: NDArray[np.uint8]  # [members]
 
 
 class Stacked:
@@ -118,11 +131,12 @@ class Stacked:
                 continue
             decay = self._decay(eta, group["weight_decay"])
             states = [self._state_of(p) for p in params]
+            lot = _Lot(params, states, scalars, decay, eta, _forms(decay, moving))
             if self._kernel_takes(params):
-                self._run_native(params, states, scalars, decay, eta, moving)
+                self._run_native(lot)
             else:
                 with torch.no_grad():
-                    self._run_generic(params, states, scalars, decay, eta, moving)
+                    self._run_generic(lot)
 
     def keep(self, members: Sequence[int], params: Sequence[Sequence[Tensor]]) -> None:
         """Go on with these members only, in this order; ``params`` are the groups' tensors for them."""
@@ -168,58 +182,42 @@ class Stacked:
             and all(p.dtype in _KERNEL_DTYPES and p.device.type == "cpu" for p in params)
         )
 
-    def _forms(self, decay: Coefficients, moving: Bools) -> NDArray[np.uint8]:
-        forms = np.where(decay.couple != 0.0, COUPLED, PLAIN)
-        return np.where(moving, CAUTIOUS if decay.cautious else forms, _IDLE).astype(np.uint8)
-
-    def _run_native(
-        self,
-        params: list[Tensor],
-        states: list[dict[str, Tensor]],
-        scalars: dict[str, Any],
-        decay: Coefficients,
-        eta: Floats,
-        moving: Bools,
-    ) -> None:
+    def _run_native(self, lot: _Lot) -> None:
         assert native is not None
         names = SCALARS[self.rule.name]
-        rows = np.empty((len(eta), 4 + len(names)))
+        rows = np.empty((len(lot.eta), 4 + len(names)))
         rows[:, 0] = -1.0 if self.options["maximize"] else 1.0
-        rows[:, 1], rows[:, 2], rows[:, 3] = decay.couple, decay.shrink, eta
-        rows[:, 4:] = [np.nan if scalars[name] is None else scalars[name] for name in names]
+        rows[:, 1], rows[:, 2], rows[:, 3] = lot.decay.couple, lot.decay.shrink, lot.eta
+        rows[:, 4:] = [np.nan if lot.scalars[name] is None else lot.scalars[name] for name in names]
         tensors = []
         held = []  # a gradient that had to be laid out anew lives until the step is done
-        for p, state in zip(params, states, strict=True):
+        for p, state in zip(lot.params, lot.states, strict=True):
             assert p.grad is not None
             arrays = [p, p.grad.contiguous(), *state.values()]
             held.append(arrays)
             described = [(x.data_ptr(), _KERNEL_DTYPES[x.dtype]) for x in arrays]
             tensors.append((0, p[0].numel(), described))
-        forms = self._forms(decay, moving).tobytes()
         native.step_members(
-            self.rule.name, forms, rows.ctypes.data, rows.shape[1], tensors, len(eta), torch.get_num_threads()
+            self.rule.name,
+            lot.forms.tobytes(),
+            rows.ctypes.data,
+            rows.shape[1],
+            tensors,
+            len(lot.eta),
+            torch.get_num_threads(),
         )
-        torch.autograd.graph.increment_version(params)
+        torch.autograd.graph.increment_version(lot.params)
 
-    def _run_generic(
-        self,
-        params: list[Tensor],
-        states: list[dict[str, Tensor]],
-        scalars: dict[str, Any],
-        decay: Coefficients,
-        eta: Floats,
-        moving: Bools,
-    ) -> None:
+    def _run_generic(self, lot: _Lot) -> None:
         """The Python rule on the members of one form at a time, host numbers broadcast along them."""
-        forms = self._forms(decay, moving)
-        for form in set(forms.tolist()) - {_IDLE}:
-            members = np.flatnonzero(forms == form)
+        for form in set(lot.forms.tolist()) - {_IDLE}:
+            members = np.flatnonzero(lot.forms == form)
             index = torch.from_numpy(members)
-            for p, state in zip(params, states, strict=True):
+            for p, state in zip(lot.params, lot.states, strict=True):
                 assert p.grad is not None
                 theta, slots = p[index], {key: slot[index] for key, slot in state.items()}
                 shrink, couple, rate = (
-                    _along(values[members], theta) for values in (decay.shrink, decay.couple, eta)
+                    _along(values[members], theta) for values in (lot.decay.shrink, lot.decay.couple, lot.eta)
                 )
                 run_members(
                     Update(
@@ -227,8 +225,8 @@ class Stacked:
                         thetas=[theta],
                         grads=[p.grad[index]],
                         states=[slots],
-                        scalars=scalars,
-                        decay=Coefficients(couple if form == COUPLED else 0.0, shrink, decay.cautious),
+                        scalars=lot.scalars,
+                        decay=Coefficients(couple if form == COUPLED else 0.0, shrink, lot.decay.cautious),
                         eta=rate,
                         grad_scale=-1.0 if self.options["maximize"] else 1.0,
                         differentiable=False,
@@ -238,6 +236,12 @@ class Stacked:
                 p[index] = theta
                 for key, slot in slots.items():
                     state[key][index] = slot
+
+
+def _forms(decay: Coefficients, moving: Bools) -> NDArray[np.uint8]:
+    """Of each member's step; `_IDLE` for one that does not move."""
+    forms = np.where(decay.couple != 0.0, COUPLED, PLAIN)
+    return np.where(moving, CAUTIOUS if decay.cautious else forms, _IDLE).astype(np.uint8)
 
 
 def _along(values: Floats, theta: Tensor) -> Tensor:
