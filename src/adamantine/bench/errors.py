@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from adamantine.errors import UserError
 
-class BenchError(Exception):
-    """A wrong argument. One line that names it, its value and the remedy; the command line exits 2."""
+
+class BenchError(UserError):
+    """A wrong argument."""

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from adamantine.bench.errors import BenchError
-from adamantine.study.errors import StudyError
+from adamantine.errors import UserError
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def errors_in_one_line(
         yield
     except BrokenPipeError:  # the reader of our output has seen enough; click ends quietly
         raise
-    except (StudyError, BenchError, OSError) as error:
+    except (UserError, OSError) as error:
         said = str(error)
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from adamantine.errors import UserError
 
-class StudyError(Exception):
-    """A wrong argument, a missing or corrupt file, a busy run folder.
 
-    The message is one line that names the thing, its value and the remedy; the command line prints it and
-    exits 2.
-    """
+class StudyError(UserError):
+    """A wrong argument, a missing or corrupt file, a busy run folder."""

@@ -1,0 +1,1 @@
+"""The conformance kit: what an optimizer promises by being one, as checks for anybody's class."""
