@@ -7,7 +7,10 @@ weights. The audit and the conformance kit both stand on it.
 
 from __future__ import annotations
 
+from adamantine.probe.api import behaviour_of
 from adamantine.probe.behaviour import Behaviour
 from adamantine.probe.errors import ProbeError
+from adamantine.probe.measure import measure
+from adamantine.probe.sandbox import Factory, like
 
-__all__ = ["Behaviour", "ProbeError"]
+__all__ = ["Behaviour", "Factory", "ProbeError", "behaviour_of", "like", "measure"]
