@@ -25,7 +25,8 @@ class Behaviour:
     #: g and 1000 g give nearly the same step. With it, L2 is not weight decay.
     adaptive: bool | None
     #: Fraction of a weight that one step removes where the gradient is zero, at the group's present lr:
-    #: η·λ for ``decoupled``. None where there is no single number (L2 divided by √v̂).
+    #: η·λ for ``decoupled``; η·λ/(1-μ), the long run, for SGD with L2 and momentum μ, whose buffer repeats
+    #: what enters it. None where there is no single number (L2 divided by √v̂).
     shrink: float | None
     #: Whether the weight shrinks before the gradient's step, (1-r)θ - ηu, or after it, (1-r)(θ - ηu).
     order: Literal["before", "after", "unclear"]

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from adamantine.probe.rig import Hand, Rest
 
+Order = Literal["before", "after", "unclear"]
+
 
 @dataclass(frozen=True)
 class Hypothesis:
     """One way to decay. ``hand(λ, rates)`` does it, with the fraction of the weight for each step."""
 
     said: str
-    order: Literal["before", "after", "unclear"]
+    order: Order
     hand: Callable[[float, Tensor], Hand]
     cautious: bool = False
 

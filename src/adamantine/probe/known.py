@@ -48,6 +48,12 @@ def read(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> Behaviour |
     adaptive = None if base.__name__ == "LBFGS" else base.__name__ not in _NOT_ADAPTIVE
     weight_decay = float(group.get("weight_decay") or 0.0)
     mode = _mode(base, group)
+    if base.__name__ == "ASGD" and weight_decay == 0.0 and group["lambd"]:
+        shrink = float(group["lr"]) * float(group["lambd"])
+        evidence = (
+            f"torch.optim.ASGD: weight_decay=0, yet lambd={group['lambd']:g} takes lr·lambd = {shrink:g}"
+        )
+        return Behaviour("other", False, shrink, "before", 1, "class", evidence)
     if weight_decay == 0.0 or mode == "none":
         said = "has no weight_decay" if "weight_decay" not in group else f"weight_decay={weight_decay:g}"
         if weight_decay:

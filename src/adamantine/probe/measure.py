@@ -8,31 +8,21 @@ Nothing is assumed of the rule: momentum, division, trust ratios and random roun
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adamantine.probe.behaviour import Behaviour, Decay
-from adamantine.probe.hypotheses import HYPOTHESES, Hypothesis
+from adamantine.probe.effect import Effect, arithmetic_eps
+from adamantine.probe.hypotheses import HYPOTHESES, Hypothesis, Order
+from adamantine.probe.rates import Rates, limit
 from adamantine.probe.rig import STEPS, Rig, stated_decay
 from adamantine.probe.sandbox import Factory
+from adamantine.probe.tolerance import CLEAR, FACTORS, MUCH_CLOSER, SHARE, TOLERANCE
 from adamantine.schedules import peak_lr
-
-#: A path agrees where it is this close, relative to what decay did in all: modes differ by tens of per cent.
-TOLERANCE = 0.01
-#: Share of the elements that has to agree. Not all: a rounding that falls to the other side may turn one sign
-#: (Lion) or one code of an 8-bit state.
-SHARE = 0.95
-#: λ is raised by these factors until its effect stands out of rounding.
-FACTORS = (1.0, 1e2, 1e4, 1e6)
-#: An effect stands out where it is this many times what rounding can do, so that it is known to 1 %.
-CLEAR = 100.0
-#: Rounding of θ per step: a few operations of half a unit each, in units of eps·|θ|.
-ROUNDINGS = 8.0
 
 
 class _Inconclusive(Exception):
@@ -68,7 +58,7 @@ def measure(
     reason = ""
     for kind in (torch.float64, torch.float32) if dtype is None else (dtype,):
         try:
-            return _Dry(Rig(factory, shape, kind, device), weight_decay).behaviour()
+            return _DryRun(Rig(factory, shape, kind, device), weight_decay).behaviour()
         except Exception as error:  # whatever a foreign step raises
             text = str(error).strip().split("\n")[0]
             reason = text if isinstance(error, _Inconclusive) else f"{type(error).__name__}: {text[:200]}"
@@ -80,73 +70,50 @@ def unknown(evidence: str) -> Behaviour:
     return Behaviour("unknown", None, None, "unclear", None, "none", evidence)
 
 
-@dataclass(frozen=True)
-class _Effect:
-    """What λ did, over and above the same run without it."""
-
-    weight_decay: float  # as applied, raised where the real one drowns in rounding
-    still: Tensor  # path with λ = 0
-    pulled: Tensor  # path with λ
-    floor: Tensor  # what rounding may do to their difference, same shape
-
-    @property
-    def difference(self) -> Tensor:
-        return self.pulled - self.still
-
-    @property
-    def clear(self) -> bool:
-        """Whether at least a quarter of the elements shows it; L2 turns few signs in a sign rule."""
-        return bool((self.difference[-1].abs() > CLEAR * self.floor[-1]).double().mean() >= 0.25)
-
-
-class _Dry:
-    """One measurement, from the runs to the words."""
+class _DryRun:
+    """One optimizer on its rig, from the runs to the words."""
 
     def __init__(self, rig: Rig, weight_decay: float | None) -> None:
-        group = rig.group()
-        self.lr = _number(group, "lr")
-        stated = stated_decay(group) if weight_decay is None else weight_decay
-        self.has_key = stated is not None
+        self.group = rig.group()
+        stated = stated_decay(self.group) if weight_decay is None else weight_decay
+        self.off = None if stated is None else 0.0  # the λ of the run without decay
         self.weight_decay = stated or 0.0
-        self.group = group
-        probing = self.lr if self.lr > 0 else _some_lr(group)
-        self.rig = rig if self.lr > 0 else replace(rig, lr=probing)
-        self.probing_lr = probing
-        self.maximize = bool(group.get("maximize", False))
+        self.real_lr = _number(self.group, "lr")
+        self.lr = self.real_lr if self.real_lr > 0 else _some_lr(self.group)
+        self.rig = rig if self.real_lr > 0 else replace(rig, lr=self.lr)
+        self.still = self._still()
+        self.eps = arithmetic_eps(self.still, rig.dtype)
+        self.rates = Rates(self.rig, self.eps)
+        self.adaptive = self._adaptive()
 
     def behaviour(self) -> Behaviour:
-        self.still = self._still()
-        self.adaptive = self._adaptive()
         if self.weight_decay == 0.0:
             return self._without_decay()
-        last: Behaviour | None = None
+        other: Behaviour | None = None
         for effect in self._effects():
             found = self._classify(effect)
             if found.decay != "other":
                 return found
-            last = last or found
-        if last is not None:
-            return last
-        return self._ignored()
+            other = other or found
+        return other or self._ignored()
 
-    # -- what the rule does without decay
+    # The rule without decay.
 
     def _still(self) -> Tensor:
         grads = self.rig.gradients()
-        still = self.rig.run(0.0 if self.has_key else None, grads)
+        still = self.rig.run(self.off, grads)
         if not torch.isfinite(still).all():
             raise _Inconclusive("a step on ordinary gradients gives weights that are not finite")
         if torch.equal(still[-1], still[0]):
             raise _Inconclusive("steps with gradients leave the weight as it is")
-        again = self.rig.run(0.0 if self.has_key else None, grads[:3])
-        if not torch.equal(again, still[:4]):
+        if not torch.equal(self.rig.run(self.off, grads[:3]), still[:4]):
             raise _Inconclusive("two runs from the same start, with the same seed, end at different weights")
         return still
 
     def _adaptive(self) -> bool | None:
         """g against 1000 g, by the last two steps: RAdam does not divide before step 6."""
         try:
-            loud = self.rig.run(0.0 if self.has_key else None, self.rig.gradients(1e3))
+            loud = self.rig.run(self.off, self.rig.gradients(1e3))
         except Exception:
             return None
         small, large = (path[-3:].diff(dim=0).abs().sum(0) for path in (self.still, loud))
@@ -159,254 +126,168 @@ class _Dry:
         return False if ratio > 300.0 else None
 
     def _without_decay(self) -> Behaviour:
-        said = "weight_decay=0" if self.has_key else "the group has no weight_decay"
-        rates = self._zero_gradient_rates(0.0 if self.has_key else None)
-        if rates is not None and float(rates[0]) > 1e-12:
-            evidence = f"{said}, yet without a gradient a step takes {float(rates[0]):.3g} of the weight"
-            return Behaviour("other", self.adaptive, float(rates[0]), "unclear", None, "probe", evidence)
-        return Behaviour("none", self.adaptive, 0.0, "unclear", None, "probe", said)
+        said = "the group has no weight_decay" if self.off is None else "weight_decay=0"
+        rates = self.rates.without_gradient(self.off)
+        if rates is None or float(rates[0]) <= CLEAR * self.eps:
+            return self._found("none", 0.0, said)
+        rate = float(rates[0])
+        return self._found(
+            "other", rate, f"{said}, yet without a gradient a step takes {rate:.3g} of the weight"
+        )
 
-    # -- what λ adds
+    # What λ adds.
 
-    def _effects(self) -> Any:
+    def _effects(self) -> Iterator[Effect]:
         """Where the effect of λ is clear, at the real λ first."""
-        self.seen = False
-        self.tried: list[float] = []
-        grads = self.rig.gradients()
+        self.seen, self.highest = False, 0.0
         for factor in FACTORS:
             weight_decay = self.weight_decay * factor
             try:
-                pulled = self.rig.run(weight_decay, grads)
+                pulled = self.rig.run(weight_decay, self.rig.gradients())
             except Exception:  # a raised λ may be refused; the real one may not
                 if factor == 1.0:
                     raise
                 return
             if not torch.isfinite(pulled).all():
                 return
-            self.tried.append(weight_decay)
-            effect = _Effect(weight_decay, self.still, pulled, self._floor(pulled))
-            self.seen = self.seen or bool((effect.difference != 0).any())
+            effect = Effect(weight_decay, self.still, pulled, self.eps)
+            self.seen, self.highest = self.seen or bool(effect.difference.any()), weight_decay
             if effect.clear:
                 yield effect
 
-    def _floor(self, pulled: Tensor) -> Tensor:
-        """Rounding of both paths: some roundings of θ in each step so far."""
-        size = torch.maximum(pulled.abs(), self.still.abs()).cummax(0).values
-        steps = torch.arange(size.shape[0], dtype=torch.float64).unsqueeze(1)
-        return ROUNDINGS * self._eps() * steps * size + 1e-300
-
-    def _eps(self) -> float:
-        """Of the arithmetic, which may be coarser than the tensor: some optimizers compute in float32."""
-        own = torch.finfo(self.rig.dtype).eps
-        single = torch.equal(self.still[-1].float().double(), self.still[-1])
-        return max(own, torch.finfo(torch.float32).eps) if single else own
-
     def _ignored(self) -> Behaviour:
-        most = max(self.tried, default=self.weight_decay)
-        if self.seen:
+        if self.seen or not self.highest:
             raise _Inconclusive(
-                f"weight_decay={self.weight_decay:g} at lr={self.probing_lr:g} changes the weights by no more "
-                f"than rounding, in {self.rig.dtype}"
+                f"weight_decay={self.weight_decay:g} at lr={self.lr:g} moves the weights by no more than "
+                f"rounding does in {self.rig.dtype}"
             )
-        evidence = f"weights are the same bits with weight_decay 0, {self.weight_decay:g} and {most:g}"
-        return Behaviour("ignored", self.adaptive, 0.0, "unclear", None, "probe", evidence)
+        evidence = (
+            f"weights are the same bits with weight_decay 0, {self.weight_decay:g} and {self.highest:g}"
+        )
+        return self._found("ignored", 0.0, evidence)
 
-    # -- which hypothesis fits
+    # Which hypothesis fits.
 
-    def _classify(self, effect: _Effect) -> Behaviour:
-        rates = self._rates(effect)
+    def _classify(self, effect: Effect) -> Behaviour:
+        rates = self.rates.of_decay(effect.weight_decay)
+        if rates is None or not rates.any():
+            rates = torch.full((STEPS,), effect.first_rate(), dtype=torch.float64)
         fits = self._fits(effect, rates)
         if not fits:
-            return self._by_gradient_scale(effect, rates)
-        best = min(fits, key=lambda hypothesis: fits[hypothesis])
-        l2 = HYPOTHESES["l2"]
-        if l2 in fits and self._memoryless():
+            return self._by_gradient_size(effect, float(rates[0]))
+        best = min(fits, key=lambda name: fits[name])
+        if "l2" in fits and self._memoryless():
             # then L2 is decoupled decay, and only a rate other than lr·λ speaks for something else
-            found = self._shrinking(effect, rates, HYPOTHESES["before"], "before")
+            found = self._shrinking(effect, float(rates[0]), HYPOTHESES["before"], "before")
             return self._l2(effect, rates) if found.decay == "decoupled" else found
-        if best is l2:
+        if best == "l2":
             return self._l2(effect, rates)
-        return self._shrinking(effect, rates, best, _order(best, fits))
+        return self._shrinking(effect, float(rates[0]), HYPOTHESES[best], _order(best, fits))
 
-    def _rates(self, effect: _Effect) -> Tensor:
-        """Fraction of the weight that each step takes: without gradients, or by the first step's twins."""
-        rates = self._zero_gradient_rates(effect.weight_decay)
-        if rates is not None and float(rates.abs().max()) > 0:
-            return rates
-        ratio = -effect.difference[1] / effect.pulled[0]
-        acted = effect.difference[1].abs() > effect.floor[1]
-        rate = float(ratio[acted].median()) if acted.any() else 0.0
-        return torch.full((STEPS,), rate, dtype=torch.float64)
-
-    def _zero_gradient_rates(
-        self, weight_decay: float | None, lrs: list[float] | None = None
-    ) -> Tensor | None:
-        """r of each step with zero gradients; None where the weight does not shrink as a whole."""
-        zeros = self.rig.gradients(0.0, STEPS if lrs is None else len(lrs))
-        try:
-            path = self.rig.run(weight_decay, zeros, lrs=lrs)
-        except Exception:
-            return None
-        ratio = 1.0 - path[1:] / path[:-1]
-        middle = ratio.median(dim=1, keepdim=True).values
-        near = (ratio - middle).abs() <= TOLERANCE * middle.abs() + ROUNDINGS * self._eps()
-        if not torch.isfinite(ratio).all() or float(near.double().mean()) < SHARE:
-            return None
-        return torch.where(near, ratio, middle).mean(dim=1)  # mean: rounding averages out
-
-    def _fits(self, effect: _Effect, rates: Tensor) -> dict[Hypothesis, float]:
+    def _fits(self, effect: Effect, rates: Tensor) -> dict[str, float]:
         """The hypotheses that give the optimizer's weights, and how far each is off."""
+        penalty = -effect.weight_decay if self.group.get("maximize") else effect.weight_decay
         fits = {}
-        sign = -1.0 if self.maximize else 1.0
-        for hypothesis in HYPOTHESES.values():
-            hand = hypothesis.hand(sign * effect.weight_decay, rates)
+        for name, hypothesis in HYPOTHESES.items():
             try:
-                path = self.rig.run(0.0, self.rig.gradients(), hand=hand)
-            except Exception:
+                path = self.rig.run(self.off, self.rig.gradients(), hand=hypothesis.hand(penalty, rates))
+            except Exception:  # a hand that goes astray may break a foreign step
                 continue
-            error = (path - effect.pulled).abs()[1:]
-            effects = torch.maximum(effect.difference.abs(), (path - effect.still).abs())[1:]
-            within = error <= TOLERANCE * effects + effect.floor[1:]
-            if float(within.double().mean()) >= SHARE:
-                fits[hypothesis] = float(error.quantile(0.9))
+            if (misfit := effect.misfit(path)) is not None:
+                fits[name] = misfit
         return fits
 
     def _memoryless(self) -> bool:
-        """Whether a step is -c·g and nothing else: then L2 and decoupled decay are one and the same."""
-        steps, grads = self.still.diff(dim=0), torch.stack(self.rig.gradients()).double().flatten(1)
-        ratio = steps / grads
+        """Whether a step is -c·g and nothing else."""
+        ratio = self.still.diff(dim=0) / torch.stack(self.rig.gradients()).double().flatten(1)
         return bool((ratio - ratio.median()).abs().max() <= TOLERANCE * ratio.median().abs())
 
-    def _by_gradient_scale(self, effect: _Effect, rates: Tensor) -> Behaviour:
-        """No hypothesis fits step for step; whether a thousandfold gradient changes the decay still tells."""
+    def _by_gradient_size(self, effect: Effect, rate: float) -> Behaviour:
+        """Nothing fits step for step; whether a thousandfold gradient changes the decay still tells."""
         loud = self.rig.gradients(1e3)
-        still, pulled = self.rig.run(0.0, loud), self.rig.run(effect.weight_decay, loud)
-        quiet_effect, loud_effect = effect.difference[-1], (pulled - still)[-1]
-        clear = quiet_effect.abs() > CLEAR * effect.floor[-1]
-        ratio = float((loud_effect[clear] / quiet_effect[clear]).median())
+        loud_effect = (self.rig.run(effect.weight_decay, loud) - self.rig.run(self.off, loud))[-1]
+        shown = effect.difference[-1].abs() > CLEAR * effect.floor[-1]
+        ratio = float((loud_effect[shown] / effect.difference[-1][shown]).median())
         first = -effect.difference[1] / effect.pulled[0]
-        whole = (first - rates[0]).abs() <= TOLERANCE * rates[0].abs()
-        if self.adaptive and 0.9 < ratio < 1.1 and float(whole.double().mean()) >= SHARE and rates[0] > 0:
-            hypothesis = HYPOTHESES["before"]
-            found = self._shrinking(effect, rates, hypothesis, "unclear")
-            note = "; from the second step on not all of it reaches the weight at once"
-            return replace(found, evidence=found.evidence + note)
+        whole = (first - rate).abs() <= TOLERANCE * abs(rate)
+        if self.adaptive and 0.9 < ratio < 1.1 and rate > 0 and float(whole.double().mean()) >= SHARE:
+            found = self._shrinking(effect, rate, HYPOTHESES["before"], "unclear")
+            later = "; in the first step, that is: later on not all of it reaches the weight at once"
+            return replace(found, evidence=found.evidence + later)
         if self.adaptive and abs(ratio) < 0.05:
             evidence = (
                 f"a thousandfold gradient makes the decay {ratio:.3g} times as strong: λθ is divided too"
             )
-            return Behaviour("l2", True, None, "unclear", None, "probe", evidence)
+            return self._found("l2", None, evidence)
         evidence = (
-            "neither λθ in the gradient nor a shrinking weight gives its steps; a thousandfold gradient makes "
-            f"the effect of λ={effect.weight_decay:g} {ratio:.3g} times as large"
+            "neither λθ in the gradient nor a shrinking weight gives its steps; a thousandfold gradient "
+            f"makes the effect of λ={effect.weight_decay:g} {ratio:.3g} times as large"
         )
-        return Behaviour("other", self.adaptive, None, "unclear", None, "probe", evidence)
+        return self._found("other", None, evidence)
 
-    # -- and how it is said
+    # How it is said.
 
-    def _l2(self, effect: _Effect, rates: Tensor) -> Behaviour:
+    def _l2(self, effect: Effect, rates: Tensor) -> Behaviour:
         evidence = "adding λθ to the gradients by hand gives the same weights"
         if self.adaptive is not False:
-            return Behaviour("l2", self.adaptive, None, "unclear", None, "probe", evidence)
-        shrink = _limit(rates) * self._to_real(effect, 1)
+            return self._found("l2", None, evidence)
         if self._memoryless():
             evidence += ", and so does decoupled decay: without momentum the two are one"
-        evidence += (
-            f"; without a gradient {float(rates[0]) * self._to_real(effect, 1):.3g} of the weight per step"
-        )
-        return Behaviour("l2", False, shrink, "unclear", 1, "probe", evidence)
+        first, last = (self._at_real(rate, effect, 1) for rate in (float(rates[0]), limit(rates)))
+        evidence += f"; without a gradient a step takes {first:.3g} of the weight"
+        if abs(last - first) > TOLERANCE * first:
+            evidence += f", {last:.3g} once momentum has built up"
+        drift = self.rates.without_gradient(self.off)
+        return self._found("l2", last + (0.0 if drift is None else float(drift[0])), evidence, power=1)
 
-    def _shrinking(
-        self,
-        effect: _Effect,
-        rates: Tensor,
-        hypothesis: Hypothesis,
-        order: Literal["before", "after", "unclear"],
-    ) -> Behaviour:
-        rate = float(rates[0])
-        power = self._lr_power(effect, hypothesis)
+    def _shrinking(self, effect: Effect, rate: float, hypothesis: Hypothesis, order: Order) -> Behaviour:
+        power = self.rates.power(effect.weight_decay, self.lr)
         decay = self._named(rate, effect.weight_decay, power)
         if hypothesis.cautious:
             decay = "cautious" if decay == "decoupled" else "other"
-        real = rate * self._to_real(effect, power)
         evidence = (
-            f"{hypothesis.said} gives the same weights: {rate:.4g} of it per step at lr={self.probing_lr:g}, "
-            f"λ={effect.weight_decay:g} (lr·λ = {self.probing_lr * effect.weight_decay:.4g})"
+            f"{hypothesis.said} gives the same weights: by {rate:.4g} per step at lr={self.lr:g}, "
+            f"λ={effect.weight_decay:g}, where lr·λ is {self.lr * effect.weight_decay:.4g}; "
         )
-        evidence += f", proportional to lr^{power}" if power is not None else ", by no power of lr"
-        return Behaviour(decay, self.adaptive, real, order, power, "probe", evidence)
+        evidence += "by no power of lr" if power is None else f"proportional to lr^{power}"
+        return self._found(decay, self._at_real(rate, effect, power), evidence, order, power)
 
-    def _lr_power(self, effect: _Effect, hypothesis: Hypothesis) -> int | None:
-        """The power of lr by which a step shrinks the weight, as the lr falls within one run."""
-        top = self.probing_lr
-        lrs = [top, top / 2, top / 4]
-        rates = self._zero_gradient_rates(effect.weight_decay, lrs)
-        if rates is None or float(rates.abs().max()) == 0:
-            rates = self._twin_rates(effect.weight_decay, lrs, cautious=hypothesis.cautious)
-        if rates is None or not float(rates[0]):
-            return None
-        for power in (0, 1, 2, 3):
-            expected = rates[0] * torch.tensor([0.5**power, 0.25**power], dtype=torch.float64)
-            if bool(((rates[1:3] - expected).abs() <= TOLERANCE * expected + ROUNDINGS * self._eps()).all()):
-                return power
-        return None
-
-    def _twin_rates(self, weight_decay: float, lrs: list[float], *, cautious: bool) -> Tensor | None:
-        """As with zero gradients, for rules that decay only beside a step."""
-        grads = self.rig.gradients(steps=len(lrs))
-        pulled, still = (self.rig.run(value, grads, lrs=lrs) for value in (weight_decay, 0.0))
-        ratios = -(pulled - still).diff(dim=0) / pulled[:-1]
-        floor = CLEAR * self._eps()
-        rates = [r[r.abs() > floor].median() if (r.abs() > floor).any() else r.new_zeros(()) for r in ratios]
-        return torch.stack(rates)
+    def _found(
+        self,
+        decay: Decay,
+        shrink: float | None,
+        evidence: str,
+        order: Order = "unclear",
+        power: int | None = None,
+    ) -> Behaviour:
+        return Behaviour(decay, self.adaptive, shrink, order, power, "probe", evidence)
 
     def _named(self, rate: float, weight_decay: float, power: int | None) -> Decay:
-        """The mode whose formula gives this rate at this lr and changes with lr by this power."""
-        lr = self.probing_lr
-        expected = lr * weight_decay
-
-        def close(a: float, b: float) -> bool:
-            return abs(a - b) <= TOLERANCE * abs(b)
-
-        if power == 0:
-            return "fixed"
-        if power == 1:
-            if close(rate, expected):
-                return "decoupled"
-            if any(close(rate, expected / peak) for peak in self._peaks()):
-                return "independent"
-        if power == 2 and any(close(rate, expected * lr / peak) for peak in self._peaks()):
-            return "corrected"
+        """The mode whose formula gives this rate at this lr and follows lr by this power."""
+        decoupled = self.lr * weight_decay
+        peaks = [self.lr, peak_lr({**self.group, "lr": self.lr})]
+        peaks += [_number(self.group, key) for key in ("initial_lr", "max_lr", "peak_lr", "constructed_lr")]
+        expected: dict[Decay, list[float]] = {
+            "fixed": [rate] if power == 0 else [],
+            "decoupled": [decoupled] if power == 1 else [],
+            "independent": [decoupled / peak for peak in peaks if peak > 0] if power == 1 else [],
+            "corrected": [decoupled * self.lr / peak for peak in peaks if peak > 0] if power == 2 else [],
+        }
+        for decay, values in expected.items():
+            if any(abs(rate - value) <= TOLERANCE * value for value in values):
+                return decay
         return "other"
 
-    def _peaks(self) -> list[float]:
-        """What the optimizer may take for the highest lr of its schedule."""
-        peaks = [self.probing_lr, peak_lr({**self.group, "lr": self.probing_lr})]
-        peaks += [_number(self.group, key) for key in ("initial_lr", "max_lr", "peak_lr", "constructed_lr")]
-        return [peak for peak in peaks if peak > 0]
-
-    def _to_real(self, effect: _Effect, power: int | None) -> float:
+    def _at_real(self, rate: float, effect: Effect, power: int | None) -> float:
         """From the λ and lr that were measured to those of the group."""
-        lr = 1.0 if power in (None, 0) else (self.lr / self.probing_lr) ** power
-        return self.weight_decay / effect.weight_decay * lr
+        return rate * self.weight_decay / effect.weight_decay * (self.real_lr / self.lr) ** (power or 0)
 
 
-def _order(best: Hypothesis, fits: dict[Hypothesis, float]) -> Literal["before", "after", "unclear"]:
-    """The best one's, if it is ten times closer than the best of the other order."""
-    others = [error for hypothesis, error in fits.items() if hypothesis.order not in {best.order, "unclear"}]
-    if others and min(others) <= 10.0 * fits[best]:
-        return "unclear"
-    return best.order
-
-
-def _limit(rates: Tensor) -> float:
-    """Where a rate that grows geometrically, as in a momentum buffer, ends (Aitken 1926)."""
-    first, second, third = (float(rate) for rate in rates[-3:])
-    bend = (third - second) - (second - first)
-    if abs(bend) <= 1e-6 * abs(third):
-        return third
-    limit = third - (third - second) ** 2 / bend
-    return limit if math.isfinite(limit) and limit > 0 else third
+def _order(best: str, fits: Mapping[str, float]) -> Order:
+    """The best one's, unless one of the other order is nearly as close."""
+    order = HYPOTHESES[best].order
+    rivals = [misfit for name, misfit in fits.items() if HYPOTHESES[name].order not in {order, "unclear"}]
+    return "unclear" if rivals and min(rivals) <= MUCH_CLOSER * fits[best] else order
 
 
 def _some_lr(group: Mapping[str, Any]) -> float:

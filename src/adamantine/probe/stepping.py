@@ -12,7 +12,7 @@ def take_step(optimizer: torch.optim.Optimizer, tensors: Sequence[Tensor], grads
     """Give the tensors these gradients and step.
 
     A step that complains of a missing closure gets one, whose loss Σ g·θ has these gradients wherever it is
-    evaluated.
+    evaluated; one that complains of dense gradients gets sparse ones.
     """
 
     def closure() -> Tensor:
@@ -27,9 +27,15 @@ def take_step(optimizer: torch.optim.Optimizer, tensors: Sequence[Tensor], grads
     try:
         optimizer.step()
     except Exception as error:
-        if "closure" not in f"{type(error).__name__} {error}".lower():
+        complaint = f"{type(error).__name__} {error}".lower()
+        if "dense gradients" in complaint:
+            for tensor, grad in zip(tensors, grads, strict=True):
+                tensor.grad = grad.to_sparse(1)
+            optimizer.step()
+        elif "closure" in complaint:
+            optimizer.step(closure)  # type: ignore[arg-type]
+        else:
             raise
-        optimizer.step(closure)  # type: ignore[arg-type]
 
 
 def make_ready(optimizer: torch.optim.Optimizer) -> None:
