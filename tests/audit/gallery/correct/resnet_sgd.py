@@ -1,6 +1,6 @@
-"""torchvision's ResNet recipe: SGD, momentum, L2 1e-4 on all parameters. Biases and BatchNorm decay by tradition.
+"""torchvision's ResNet recipe: SGD with momentum and L2 1e-4 on all parameters, biases and BatchNorm too.
 
-That is how the published accuracies were reached (He et al. 2015 and after), so it is no warning here.
+The published accuracies were reached so (He et al. 2015 and after): tradition, and no warning.
 """
 
 import torch

@@ -1,0 +1,62 @@
+"""A pytest plugin: the audit of a training script as a test, with fixtures instead of an import.
+
+It is an entry point, so pytest loads it in every run wherever adamantine is installed. Therefore it is not in
+`adamantine.audit`, whose import brings torch, and it imports nothing but pytest until a fixture is used.
+
+    def test_decay_is_what_we_think(assert_no_findings):
+        model = build_model()
+        optimizer, scheduler = configure_optimizers(model)
+        assert_no_findings(optimizer, model, steps=20_000, scheduler=scheduler, ignore=["default-decay"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from adamantine.audit import Audit
+
+
+class AssertNoFindings(Protocol):
+    """`adamantine.audit.assert_no_findings`: what the fixture of that name returns."""
+
+    def __call__(self, optimizer: Any, model: Any, *, at_least: str = ..., **audit: Any) -> None: ...
+
+
+class AuditOptimizer(Protocol):
+    """`adamantine.audit.audit`: what the fixture ``audit_optimizer`` returns."""
+
+    def __call__(self, optimizer: Any, model: Any, **options: Any) -> Audit: ...
+
+
+@pytest.fixture(scope="session")
+def assert_no_findings() -> AssertNoFindings:
+    """Fails the test with the findings as its message if the audit has any of at least severity ``at_least``.
+
+    Takes what `adamantine.audit.assert_no_findings` takes: optimizer, model, ``at_least`` ("warning" unless
+    said otherwise), ``steps``, ``steps_per_epoch``, ``scheduler``, ``ignore``.
+    """
+
+    def check(optimizer: Any, model: Any, *, at_least: str = "warning", **audit: Any) -> None:
+        __tracebackhide__ = True  # the report points at the line of the test
+        from adamantine.audit import assert_no_findings as imported
+
+        try:
+            imported(optimizer, model, at_least=at_least, **audit)
+        except AssertionError as error:
+            message = str(error)
+        else:
+            return
+        raise AssertionError(message)  # raised here, so that no frame of ours is shown
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def audit_optimizer() -> AuditOptimizer:
+    """`adamantine.audit.audit`, for tests that look at findings, rows or the ledger themselves."""
+    from adamantine.audit import audit
+
+    return audit
