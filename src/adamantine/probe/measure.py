@@ -174,7 +174,7 @@ class _DryRun:
             rates = torch.full((STEPS,), effect.first_rate(), dtype=torch.float64)
         fits = self._fits(effect, rates)
         if not fits:
-            return self._by_gradient_size(effect, float(rates[0]))
+            return self._by_gradient_size(effect, float(rates[rates.nonzero()[0]]) if rates.any() else 0.0)
         best = min(fits, key=lambda name: fits[name])
         if "l2" in fits and self._memoryless():
             # then L2 is decoupled decay, and only a rate other than lr·λ speaks for something else
@@ -208,7 +208,8 @@ class _DryRun:
         loud_effect = (self.rig.run(effect.weight_decay, loud) - self.rig.run(self.off, loud))[-1]
         shown = effect.difference[-1].abs() > CLEAR * effect.floor[-1]
         ratio = float((loud_effect[shown] / effect.difference[-1][shown]).median())
-        first = -effect.difference[1] / effect.pulled[0]
+        start = int(effect.difference.any(dim=1).nonzero()[0])  # RAdam may hold still at first
+        first = -effect.difference[start] / effect.pulled[start - 1]
         whole = (first - rate).abs() <= TOLERANCE * abs(rate)
         if self.adaptive and 0.9 < ratio < 1.1 and rate > 0 and float(whole.double().mean()) >= SHARE:
             found = self._shrinking(effect, rate, HYPOTHESES["before"], "unclear")
@@ -235,7 +236,9 @@ class _DryRun:
             evidence += ", and so does decoupled decay: without momentum the two are one"
         first, last = (self._at_real(rate, effect, 1) for rate in (float(rates[0]), limit(rates)))
         evidence += f"; without a gradient a step takes {first:.3g} of the weight"
-        if abs(last - first) > TOLERANCE * first:
+        if last <= (1.0 + TOLERANCE) * first:
+            last = first
+        else:
             evidence += f", {last:.3g} once momentum has built up"
         drift = self.rates.without_gradient(self.off)
         return self._found("l2", last + (0.0 if drift is None else float(drift[0])), evidence, power=1)
@@ -265,11 +268,13 @@ class _DryRun:
     def _named(self, rate: float, weight_decay: float, power: int | None) -> Decay:
         """The mode whose formula gives this rate at this lr and follows lr by this power."""
         decoupled = self.lr * weight_decay
-        peaks = [self.lr, peak_lr({**self.group, "lr": self.lr})]
+        stated = {key: value for key, value in self.group.items() if value is not None}
+        peaks = [self.lr, peak_lr({**stated, "lr": self.lr})]
         peaks += [_number(self.group, key) for key in ("initial_lr", "max_lr", "peak_lr", "constructed_lr")]
         expected: dict[Decay, list[float]] = {
             "fixed": [rate] if power == 0 else [],
-            "decoupled": [decoupled] if power == 1 else [],
+            # D-Adaptation and Prodigy multiply lr by their own estimate, which they keep as "d"
+            "decoupled": [decoupled, decoupled * _number(self.group, "d")] if power == 1 else [],
             "independent": [decoupled / peak for peak in peaks if peak > 0] if power == 1 else [],
             "corrected": [decoupled * self.lr / peak for peak in peaks if peak > 0] if power == 2 else [],
         }
