@@ -1,1 +1,27 @@
-"""The conformance kit: what an optimizer promises by being one, as checks for anybody's class."""
+"""The conformance kit: what an optimizer promises by being one, as checks for anybody's class.
+
+>>> import torch
+>>> from adamantine.testing import check_optimizer
+>>> found = check_optimizer(torch.optim.AdamW, only=["decay"])
+>>> found["decay-order"].outcome.value
+'passed'
+"""
+
+from __future__ import annotations
+
+from adamantine.testing.errors import ConformanceError
+from adamantine.testing.outcome import Conformance, Example, Outcome, Result
+from adamantine.testing.run import check_optimizer
+from adamantine.testing.subject import Needs, Subject, subject
+
+__all__ = [
+    "Conformance",
+    "ConformanceError",
+    "Example",
+    "Needs",
+    "Outcome",
+    "Result",
+    "Subject",
+    "check_optimizer",
+    "subject",
+]

@@ -1,1 +1,13 @@
-"""One file per family of checks."""
+"""The checks, a module per family; importing this package registers them in the order of the table."""
+
+from adamantine.testing.checks import (  # noqa: I001
+    formula as formula,
+    decay as decay,
+    lr as lr,
+    gradients as gradients,
+    groups as groups,
+    state as state,
+    loading as loading,
+    shapes as shapes,
+    interface as interface,
+)

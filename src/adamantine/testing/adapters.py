@@ -1,0 +1,86 @@
+"""What classes need before they step: known for some, tried out for the others."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from adamantine.testing.errors import ConformanceError
+from adamantine.testing.subject import LR, Needs, Subject, gradients
+
+#: 64 × 64: below 4096 elements the 8-bit classes quietly keep full precision, and would be judged by that.
+LARGE = (64, 64)
+
+#: What is tried, in this order; the first with which the class steps and moves is what it needs.
+WAYS = (
+    Needs(),
+    Needs(dtype=torch.float32),
+    Needs(named=True),
+    Needs(shape=LARGE, dtype=torch.float32),
+    Needs(closure=True),
+    Needs(closure=True, dtype=torch.float32),
+    Needs(named=True, shape=LARGE, dtype=torch.float32),
+)
+
+#: Names whose first way would step, but not as the class is meant.
+KNOWN: dict[str, Needs] = {r"8bit|4bit|Fp8": Needs(shape=LARGE, dtype=torch.float32)}
+
+#: Arguments without which a class refuses to be constructed, by ``module:Class``.
+REQUIRED = {r"^bitsandbytes.*:SGD": {"momentum": 0.9}, r"^bitsandbytes.*:LARS": {"momentum": 0.9}}
+
+
+def adapted(subject: Subject) -> Subject:
+    """The subject with the needs under which it steps.
+
+    Raises:
+        ConformanceError: none of them; the message is what the first way raised.
+    """
+    for pattern, hyper in REQUIRED.items():
+        if re.search(pattern, subject.reference):
+            subject = replace(subject, hyper={**hyper, **subject.hyper})
+    problems: list[str] = []
+    for needs in _ways(subject):
+        candidate = replace(subject, needs=needs)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                candidate = _with_lr(candidate)
+                if _moves(candidate):
+                    return candidate
+            problems.append("three steps move nothing")
+        except Exception as error:  # a foreign class may raise anything
+            said = " ".join(str(error).split())
+            problems.append(f"{type(error).__name__}: {said[:300]}")
+    raise ConformanceError(
+        f"{subject.reference or subject.name} does not step on a small weight: {problems[0]}; "
+        "state what its constructor needs (--kwargs, or hyper=)"
+    )
+
+
+def _ways(subject: Subject) -> Iterator[Needs]:
+    for pattern, needs in KNOWN.items():
+        if re.search(pattern, subject.name):
+            yield needs
+    yield from WAYS
+
+
+def _with_lr(subject: Subject) -> Subject:
+    """An lr that the constructor insists on is given."""
+    lr = subject.signature.get("lr")
+    if lr is not None and lr.default is lr.empty and "lr" not in subject.hyper:
+        return replace(subject, hyper={**subject.hyper, "lr": LR})
+    return subject
+
+
+def _moves(subject: Subject) -> bool:
+    params = subject.parameters()
+    before = [p.detach().clone() for p in params]
+    optimizer = subject.build(params)
+    for t in range(3):
+        gradients(params, t)
+        subject.step(optimizer)
+    return any(not torch.equal(p, q) for p, q in zip(params, before, strict=True))

@@ -1,0 +1,207 @@
+"""State dicts that do not belong: another order of parameters, another decay mode."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import re
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from adamantine.testing.checks.state import inherits_loading, twins
+from adamantine.testing.measure import copies, gap
+from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
+from adamantine.testing.registry import check
+from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
+from adamantine.testing.subject import subject as subject_of
+
+#: Arguments that choose the decay mode, in the wild.
+SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decouple_wd", "decoupled_wd", "decoupled_decay")
+
+
+@check("named-order", "state is loaded by the parameters' names where both sides have them")
+def named_order(subject: Subject) -> Verdict:
+    """Two named parameters of one shape, saved, and loaded into an optimizer that lists them the other way round.
+
+    Names are there since torch 2.6 (``Optimizer(model.named_parameters())``), and are saved with the state. Matching
+    by name, or refusing, is asked for since pytorch #1489 and #3852; torch matches by position and lets the saved
+    names overwrite the live ones, so that each weight goes on with another's averages and nothing is said.
+    """
+    a, b = subject.parameters()
+    named = [("a", a), ("b", b)]
+    try:
+        optimizer = subject.build(named, **subject.lr)
+        takes_names = "param_names" in optimizer.param_groups[0]
+        subject.run([a, b], optimizer, range(3))
+    except NotApplicable:
+        raise
+    except Exception as error:
+        return no(f"takes no names ({type(error).__name__}), so that an order cannot be checked")
+    if not takes_names:
+        return no("keeps no names, so that an order cannot be checked")
+    saved = copy.deepcopy(optimizer.state_dict())
+    if not saved["state"]:
+        raise NotApplicable("keeps no state")
+    a2, b2 = twins([a, b])
+    successor = subject.build([("b", b2), ("a", a2)], **subject.lr)
+    try:
+        successor.load_state_dict(saved)
+    except Exception as error:
+        return passed(f"refused: {type(error).__name__}: {' '.join(str(error).split())[:120]}")
+    subject.run([a, b], optimizer, range(3, 6))
+    for t in range(3, 6):
+        _same_gradients(subject, [a2, b2], t)
+        subject.step(successor)
+    worst = max(gap(a2, a), gap(b2, b))
+    if worst <= 1e-6:
+        return passed("matched by name: the steps go on as if in the old order")
+    inherited = inherits_loading(optimizer)
+    return violated(
+        f"each parameter goes on with the other's state, and nothing is said; after three steps they are off by "
+        f"{worst:.2g} of the largest weight",
+        [
+            "import copy",
+            f"a, b = (torch.nn.Parameter({subject.tensor}) for _ in range(2))",
+            *subject.new(groups='[("a", a), ("b", b)]', **subject.lr),
+            "for _ in range(3):",
+            "    a.grad, b.grad = torch.ones_like(a), -3 * torch.ones_like(b)",
+            f"    {subject.step_of()}",
+            *subject.new(groups='[("b", b), ("a", a)]', name="successor", **subject.lr),
+            "successor.load_state_dict(copy.deepcopy(optimizer.state_dict()))",
+            "def numbers(optimizer):",
+            "    return [v.float().mean().item() for v in optimizer.state[a].values() if torch.is_tensor(v)]",
+            'print("a\'s state when saved:", numbers(optimizer))',
+            'print("a\'s state when loaded:", numbers(successor))',
+            "print(numbers(optimizer) == numbers(successor))",
+        ],
+        inherited=inherited,
+    )
+
+
+def _same_gradients(subject: Subject, params: list[Any], t: int) -> None:
+    from adamantine.testing.subject import gradients
+
+    gradients(params, t)
+
+
+@check("mode-flip", "a checkpoint of another decay mode does not change how it decays unseen")
+def mode_flip(subject: Subject) -> Verdict:
+    """AdamW's state dict into Adam, Adam's into AdamW, and the like: refused, or decaying as before.
+
+    torch.optim keeps the mode as a flag in the groups, and loading replaces the groups: an Adam that has loaded an
+    AdamW's checkpoint is an AdamW from then on, and nothing is said. Asked of classes that have a sibling with
+    another mode beside them, or a switch for it.
+    """
+    siblings = _siblings(subject)
+    if not siblings:
+        raise NotApplicable("no class of another decay mode, and the same state, beside it")
+    asked = []
+    for sibling, code in siblings:
+        try:
+            ends = [
+                _after_loading(subject, source, decay)
+                for decay in (0.0, WEIGHT_DECAY)
+                for source in (subject, sibling)
+            ]
+        except _Refused as refusal:
+            asked.append(f"{sibling.name}: {refusal}")
+            continue
+        if max(gap(b, a) for a, b in zip(ends[0], ends[1], strict=True)) > 1e-6:
+            continue  # another rule altogether
+        worst = max(gap(b, a) for a, b in zip(ends[2], ends[3], strict=True))
+        if worst <= 1e-9 or (worst <= 1e-6 and subject.needs.dtype == torch.float32):
+            asked.append(f"{sibling.name}: decays as before")
+            continue
+        return violated(
+            f"after loading the state of {code('…')} it decays otherwise than after loading its own, by {worst:.2g}, "
+            "and nothing is said",
+            _flip_code(subject, code),
+            inherited=False,
+        )
+    if not asked:
+        raise NotApplicable("the state of its siblings is of another rule")
+    return passed("; ".join(asked))
+
+
+class _Refused(Exception):
+    """Loading was refused."""
+
+
+def _after_loading(subject: Subject, source: Subject, decay: float) -> list[torch.Tensor]:
+    """The subject's weights after steps on what the source saved, both without decay until then."""
+    params = subject.parameters()
+    optimizer = source.build(params, lr=LR, weight_decay=0.0)
+    source.run(params, optimizer, range(2))
+    saved = copy.deepcopy(optimizer.state_dict())
+    for group in saved["param_groups"]:
+        group["weight_decay"] = decay
+    others = twins(params)
+    successor = subject.build(others, lr=LR, weight_decay=decay)
+    try:
+        successor.load_state_dict(saved)
+    except Exception as error:
+        raise _Refused(f"refused, {type(error).__name__}") from error
+    subject.run(others, successor, range(2, 5))
+    return copies(others)
+
+
+def _siblings(subject: Subject) -> list[tuple[Subject, Any]]:
+    """Other modes of the same rule, with the code that constructs each over some parameters."""
+    if not (subject.accepts("weight_decay") and subject.accepts("lr")):
+        return []
+    found: list[tuple[Subject, Any]] = []
+    for switch in SWITCHES:
+        if switch in subject.signature:
+            other = replace(subject, hyper={**subject.hyper, switch: not subject.value_of(switch)})
+            found.append(
+                (
+                    other,
+                    lambda p, o=other: o.new(groups=p, lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(" = ")[
+                        2
+                    ],
+                )
+            )
+    module, _, path = subject.reference.partition(":")
+    if module and "." not in path:
+        names = {
+            re.sub(r"W(?![a-z])", "", path, count=1),
+            re.sub(r"(Adam|SGD|Adamax)(?!W)", r"\1W", path, count=1),
+        }
+        for name in sorted(names - {path}):
+            if hasattr(importlib.import_module(module), name):
+                try:
+                    sibling = subject_of(f"{module}:{name}", hyper={k: v for k, v in subject.hyper.items()})
+                except Exception:  # its constructor wants something else
+                    continue
+                found.append(
+                    (
+                        replace(sibling, needs=subject.needs),
+                        lambda p, n=name: f"{module}.{n}({p}, lr={LR}, weight_decay={WEIGHT_DECAY})",
+                    )
+                )
+    return found
+
+
+def _flip_code(subject: Subject, code: Any) -> list[str]:
+    module = subject.reference.partition(":")[0]
+    options = {"lr": LR, "weight_decay": WEIGHT_DECAY}
+    return [
+        *([f"import {module}"] if module else []),
+        "ends = []",
+        "for other in (False, True):",
+        f"    w, v = (torch.nn.Parameter({subject.tensor}) for _ in range(2))",
+        *[f"    {line}" for line in subject.new("w", name="saved", **options)],
+        "    if other:",
+        f"        saved = {code('[w]')}",
+        *[f"    {line}" for line in subject.new("v", **options)],
+        "    optimizer.load_state_dict(saved.state_dict())",
+        "    v.grad = torch.ones_like(v) * 0.5",
+        f"    {subject.step_of()}",
+        "    v.grad = torch.zeros_like(v)",
+        f"    {subject.step_of()}",
+        "    ends.append(v.flatten()[0].item())",
+        'print("own state loaded:", ends[0], "the other\'s:", ends[1])',
+        "print(abs(ends[0] - ends[1]) < 1e-6)",
+    ]

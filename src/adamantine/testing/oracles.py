@@ -1,0 +1,127 @@
+"""Which classes are known by name, and what the paper of that name says they compute.
+
+A name is a promise: whoever writes ``AdamW`` expects Loshchilov & Hutter's algorithm. Only names whose formula
+is not in doubt are listed; every other class is checked for everything but the formula.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adamantine.rules import RULES
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The rule behind a class name.
+
+    Attributes:
+        family: the name without storage and paging words: ``"AdamW"`` of ``"PagedAdamW8bit"``.
+        rule: name of the rule of `adamantine.rules.RULES` without further options.
+        variants: hyperparameters to compare under, beside the defaults; those that the class does not take are
+            left out.
+        scale_invariant: whether the paper's step is the same for g and c·g, c > 0, up to ε.
+        stored: ``"exact"``, or ``"quantized"`` where the state is kept in 8 bits or less.
+    """
+
+    family: str
+    rule: str
+    variants: tuple[Mapping[str, Any], ...] = field(default=())
+    scale_invariant: bool = True
+    stored: str = "exact"
+
+
+_ADAM = ({"betas": (0.8, 0.95), "eps": 1e-2}, {"amsgrad": True})
+_MOMENTUM = ({"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.9, "nesterov": True})
+#: ε = 1e-2 beside gradients of size 1: inside the root, outside, or before bias correction are then far apart.
+_PLAIN = ({"betas": (0.8, 0.95), "eps": 1e-2},)
+_RMSPROP = (
+    {"alpha": 0.9, "eps": 1e-2},
+    {"alpha": 0.9, "centered": True, "eps": 1e-2},
+    {"alpha": 0.9, "momentum": 0.9},
+)
+
+KNOWN = {
+    oracle.family: oracle
+    for oracle in (
+        Oracle("SGD", "sgd", _MOMENTUM, scale_invariant=False),
+        Oracle("SGDW", "sgd", _MOMENTUM, scale_invariant=False),
+        Oracle("Adagrad", "adagrad", ({"eps": 1e-2}, {"lr_decay": 0.5}, {"initial_accumulator_value": 0.5})),
+        Oracle("RMSprop", "rmsprop", _RMSPROP),
+        Oracle("Adam", "adam", _ADAM),
+        Oracle("AdamW", "adam", _ADAM),
+        Oracle("Adamax", "adamax", _PLAIN),
+        Oracle("NAdam", "nadam", (*_PLAIN, {"momentum_decay": 0.1})),
+        Oracle("RAdam", "radam", _PLAIN, scale_invariant=False),  # its first steps are momentum SGD's
+        Oracle("Lion", "lion", ({"betas": (0.8, 0.95)},)),
+        Oracle("AdamAtan2", "adam_atan2", ({"betas": (0.8, 0.95)},)),
+    )
+}
+
+_STORAGE = re.compile(r"^(Paged|CPU|Fused|Foreach)|_?(8bit|4bit|32bit|Fp8|FP8)$")
+_QUANTIZED = re.compile(r"8bit|4bit|Fp8|FP8")
+_DECOUPLED = re.compile(r"(SGD|[a-z])W(?![a-z])|^(Paged)?Lion|AdamAtan2")
+
+#: torch.optim's default weight_decay, of the classes whose name others use too.
+TORCH_DEFAULT = {
+    "SGD": 0.0,
+    "Adagrad": 0.0,
+    "RMSprop": 0.0,
+    "Adam": 0.0,
+    "AdamW": 1e-2,
+    "Adamax": 0.0,
+    "NAdam": 0.0,
+    "RAdam": 0.0,
+}
+
+
+def family_of(name: str) -> str:
+    """The class name without words for storage and implementation.
+
+    >>> family_of("PagedAdamW8bit"), family_of("CPUAdam"), family_of("AdamW")
+    ('AdamW', 'Adam', 'AdamW')
+    """
+    before = None
+    while before != name:
+        before, name = name, _STORAGE.sub("", name)
+    return name
+
+
+def oracle_of(name: str) -> Oracle | None:
+    """The oracle of a class name, or None.
+
+    >>> oracle_of("AdamW8bit").rule, oracle_of("AdamW8bit").stored
+    ('adam', 'quantized')
+    >>> oracle_of("Shampoo") is None
+    True
+    """
+    oracle = KNOWN.get(family_of(name))
+    if oracle is None or not _QUANTIZED.search(name):
+        return oracle
+    return Oracle(oracle.family, oracle.rule, oracle.variants, oracle.scale_invariant, "quantized")
+
+
+def promises_decoupled(name: str) -> bool:
+    """Whether the name says that the decay is decoupled: a W after an optimizer's name, or Lion, Adam-atan2.
+
+    >>> [promises_decoupled(n) for n in ("AdamW", "SGDW", "Lion", "AdamWScheduleFree", "Adam", "SWATS", "Muon")]
+    [True, True, True, True, False, False, False]
+    """
+    return _DECOUPLED.search(name) is not None
+
+
+def rule_of(oracle: Oracle, hyper: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The rule and its hyperparameters, of what a constructor was given and a group holds."""
+    name = oracle.rule
+    momentum = hyper.get("momentum") or 0.0
+    if name == "sgd" and momentum:
+        name = "nesterov" if hyper.get("nesterov") else "heavy_ball"
+    if name == "rmsprop":
+        name += ("_centered" if hyper.get("centered") else "") + ("_momentum" if momentum else "")
+    if name == "adam" and hyper.get("amsgrad"):
+        name = "amsgrad"
+    known = RULES[name].hyper
+    return name, {key: hyper[key] for key in known if hyper.get(key) is not None}

@@ -1,0 +1,132 @@
+"""Puts one class through the checks, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from adamantine.testing import checks as _checks  # noqa: F401  registers them
+from adamantine.testing.errors import ConformanceError
+from adamantine.testing.outcome import Conformance, Example, NotApplicable, Outcome, Result, Verdict
+from adamantine.testing.registry import CHECKS, Check
+from adamantine.testing.subject import Subject, subject
+
+
+def check_optimizer(
+    optimizer: Any,
+    *,
+    hyper: Mapping[str, Any] | None = None,
+    name: str = "",
+    only: Collection[str] | None = None,
+    finished: Callable[[Result], object] = lambda result: None,
+) -> Conformance:
+    """Everything the kit can find out about one optimizer class.
+
+    Args:
+        optimizer: a class, a factory ``factory(params, **hyper)``, a `functools.partial`, a `Subject`, or
+            ``"module:Class"``.
+        hyper: keyword arguments to construct it with, always.
+        name: what it is to be judged as, if not its own name.
+        only: names of checks or of families; all by default.
+        finished: called after each check.
+
+    Raises:
+        ConformanceError: it cannot be imported or made to step; or ``only`` names no check.
+
+    >>> import torch
+    >>> found = check_optimizer(torch.optim.Adam, only=["decay-mode", "zero-lr"])
+    >>> found["zero-lr"].outcome.value, found["decay-mode"].outcome.value
+    ('passed', 'yes')
+    """
+    asked = chosen(only)
+    it = subject(optimizer, hyper=hyper, name=name)
+    results = []
+    for check in asked:
+        results.append(ask(check, it))
+        finished(results[-1])
+    return conformance(it, results)
+
+
+def conformance(it: Subject, results: Collection[Result]) -> Conformance:
+    """The record of a subject with these results."""
+    return Conformance(
+        name=it.name,
+        reference=it.reference,
+        hyper=dict(it.hyper),
+        needs=it.needs.words,
+        oracle=it.oracle.rule if it.oracle else None,
+        results=tuple(results),
+    )
+
+
+def chosen(only: Collection[str] | None) -> list[Check]:
+    """The checks of these names or families.
+
+    Raises:
+        ConformanceError: a name that is neither.
+    """
+    if only is None:
+        return list(CHECKS.values())
+    families = {check.family for check in CHECKS.values()}
+    if unknown := [name for name in only if name not in CHECKS and name not in families]:
+        raise ConformanceError(
+            f"no check or family is called {', '.join(unknown)}; families: {', '.join(sorted(families))}; "
+            f"checks: {', '.join(CHECKS)}"
+        )
+    return [check for check in CHECKS.values() if check.name in only or check.family in only]
+
+
+def ask(check: Check, it: Subject) -> Result:
+    """One check; whatever the class raises is a result."""
+    with _undisturbed():
+        try:
+            verdict = check.ask(it)
+        except NotApplicable as reason:
+            return Result(check.name, Outcome.NOT_APPLICABLE, str(reason))
+        except Exception as error:  # of a foreign class
+            said = " ".join(str(error).split())[:300]
+            return Result(check.name, Outcome.RAISED, f"{type(error).__name__}: {said}")
+        return Result(
+            check.name, verdict.outcome, verdict.statement, _example(verdict, it), verdict.inherited
+        )
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Random numbers, thread count, default dtype and warnings are as before, whatever a check does."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+
+
+def _example(verdict: Verdict, it: Subject) -> Example | None:
+    """The violation as a script with what it printed, if it shows it: its last line must be False."""
+    if not verdict.code:
+        return None
+    module, _, path = it.reference.partition(":")
+    if not it.reference:
+        origin = [f"# {it.name} is the class under test"]
+    elif "." in path or path != it.name:
+        origin = [f"import {module}", f"{it.name} = {module}.{path}"]
+    else:
+        origin = [f"from {module} import {it.name}"]
+    code = "\n".join(["import torch", *origin, "", *verdict.code])
+    output = io.StringIO()
+    names: dict[str, Any] = {} if it.reference else {it.name: it.make}
+    try:
+        with contextlib.redirect_stdout(output):
+            exec(compile(code, "<example>", "exec"), names)
+    except Exception as error:  # the class fails earlier in the example than in the check
+        output.write(f"{type(error).__name__}: {' '.join(str(error).split())}\nFalse\n")
+    printed = output.getvalue()
+    return Example(code, printed) if printed.rstrip().endswith("False") else None
