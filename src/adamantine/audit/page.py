@@ -1,0 +1,201 @@
+"""The audit as one HTML page in the report's style: it needs no network and no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from adamantine.audit.charts import Curve, curves, kept_chart, lr_chart
+from adamantine.audit.ledger_panels import Panel, panels
+from adamantine.audit.model import AuditReport, Finding
+from adamantine.audit.names import said
+from adamantine.audit.page_words import GROUP_HEADINGS, LAYER_HEADINGS, PARAMETER_HEADINGS, READING
+from adamantine.audit.rows import GroupView, parameters
+from adamantine.audit.view import (
+    SEVERITY_WORDS,
+    SIGNS,
+    answer,
+    counts,
+    decay_share,
+    layers,
+    short_class,
+    sorted_findings,
+    subject,
+)
+from adamantine.audit.written import many, one, percent
+from adamantine.report.numbers import printable
+from adamantine.report.phrases import fill
+from adamantine.report.theme import roles
+from adamantine.report.words import Language, Words
+
+_KINDS = {"error": "failed", "warning": "refuted", "note": "open"}  # classes of the style sheet
+_SCRIPTS = (("adamantine.report", "copy.js"), ("adamantine.audit", "filter.js"))
+
+
+@dataclass(frozen=True)
+class FindingView:
+    """One card."""
+
+    code: str
+    kind: str
+    sign: str
+    severity: str
+    title: str
+    reason: str
+    remedy: str
+    where: list[str]
+
+    @classmethod
+    def of(cls, report: AuditReport, finding: Finding, language: Language) -> FindingView:
+        shown, more = said(finding.parameters, [row.name for row in report.parameters], most=8)
+        return cls(
+            code=finding.code,
+            kind=_KINDS[finding.severity],
+            sign=SIGNS[finding.severity],
+            severity=SEVERITY_WORDS[finding.severity].of(language),
+            title=printable(finding.title.of(language)),
+            reason=printable(finding.reason.of(language)),
+            remedy="\n".join(map(printable, finding.remedy.of(language).splitlines())),
+            where=[*map(printable, shown), *([f"+ {more}"] if more else [])],
+        )
+
+
+def page(report: AuditReport, language: Language = "en", *, command: str = "", fix: str = "") -> str:
+    """The page; ``command`` is what made it, ``fix`` the program that mends the findings, if there is one."""
+    findings = sorted_findings(report)
+    lines = curves(report, language)
+    shown = panels(report.ledger, language) if report.ledger else []
+    return _rendered(
+        language,
+        optimizer=printable(short_class(report.optimizer)),
+        subject=subject(report).of(language),
+        answer=printable(answer(report).of(language)),
+        contents=_contents(language, bool(fix), bool(shown)),
+        tally=[
+            (_KINDS[severity], SIGNS[severity], SEVERITY_WORDS[severity].of(language), n)
+            for severity, n in counts(findings).items()
+        ],
+        findings=[FindingView.of(report, finding, language) for finding in findings],
+        fix=fix.rstrip(),
+        groups=[GroupView.of(report, group, language) for group in report.groups],
+        group_headings=[words.of(language) for words in GROUP_HEADINGS],
+        curves=lines,
+        schedule=_schedule(lines, language) if lines else [],
+        ledger=shown,
+        ledger_lead=_ledger_lead(report, language),
+        layers=_layers(report),
+        layer_headings=[words.of(language) for words in LAYER_HEADINGS],
+        parameters=parameters(report, language),
+        parameter_headings=[words.of(language) for words in PARAMETER_HEADINGS],
+        reading=[(term.of(language), meaning.of(language)) for term, meaning in READING],
+        reproduction=_reproduction(report, command, language),
+    )
+
+
+def _contents(language: Language, fix: bool, ledger: bool) -> list[tuple[str, str]]:
+    every = (
+        (True, "findings", Words("Findings", "发现的问题")),
+        (fix, "mend", Words("All of it mended", "一并修正")),
+        (True, "groups", Words("Param groups", "参数组")),
+        (ledger, "ledger", Words("While training", "训练中")),
+        (True, "parameters", Words("Parameters", "参数")),
+        (True, "reading", Words("How to read this", "怎样读")),
+    )
+    return [(anchor, words.of(language)) for there, anchor, words in every if there]
+
+
+def _schedule(lines: Sequence[Curve], language: Language) -> list[Panel]:
+    """What decay leaves, and the learning rate that makes it so."""
+    ends = [line.line.kept[-1] for line in lines]
+    least = min(range(len(lines)), key=lambda i: ends[i])
+    lead = fill(
+        Words(
+            "{name}: {left} of a weight that gets no gradient is left after the run.",
+            "{name}：没有梯度的权重，训练结束时还剩 {left}。",
+        ),
+        name=lines[least].name[:1].upper() + lines[least].name[1:],
+        left=percent(ends[least]),
+    )
+    return [
+        Panel(
+            Words("What decay leaves of a weight (%)", "衰减之后权重还剩多少（%）").of(language),
+            lead.of(language),
+            kept_chart(lines, language),
+        ),
+        Panel(
+            Words("The learning rate over the run", "训练中的学习率").of(language),
+            Words("As the schedule plans it.", "按调度的计划。").of(language),
+            lr_chart(lines, language),
+        ),
+    ]
+
+
+def _ledger_lead(report: AuditReport, language: Language) -> str:
+    if report.ledger is None:
+        return ""
+    said_so = Words(
+        "{steps} steps seen, {measured} of them measured (every {every}).",
+        "看到 {steps} 步，测量了其中 {measured} 步（每 {every} 步一次）。",
+    )
+    numbers = {key: f"{getattr(report.ledger, key):,}" for key in ("steps", "measured", "every")}
+    return fill(said_so, **numbers).of(language)
+
+
+def _layers(report: AuditReport) -> list[list[str]]:
+    if report.ledger is None:
+        return []
+    rows, _ = layers(report.ledger.layers, len(report.ledger.layers))
+    return [
+        [
+            printable(row.name),
+            one(row.decay_step),
+            one(row.gradient_step),
+            one(decay_share(row)),
+            one(row.update_to_weight),
+            percent(row.rounded),
+            one(row.norm),
+            one(row.equilibrium),
+            many(float(row.nonfinite)),
+        ]
+        for row in rows
+    ]
+
+
+def _reproduction(report: AuditReport, command: str, language: Language) -> dict[str, Any]:
+    """What the report's own template of that name wants."""
+    facts = []
+    if report.versions:
+        versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+        facts.append((Words("versions", "版本").of(language), printable(versions)))
+    return {"command": printable(command), "facts": facts, "manifest": ""}
+
+
+def _rendered(language: Language, **values: Any) -> str:
+    """From the templates here, which build on those of the report."""
+    own, base = jinja2.PackageLoader("adamantine.audit"), jinja2.PackageLoader("adamantine.report")
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([own, base, jinja2.PrefixLoader({"report": base})]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "\n".join(
+        resources.files(package).joinpath("templates", name).read_text(encoding="utf-8")
+        for package, name in _SCRIPTS
+    )
+    return environment.get_template("audit.html").render(
+        language=language,
+        say=lambda en, zh: Words(en, zh).of(language),
+        theme_roles=roles(),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
+    )
