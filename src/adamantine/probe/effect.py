@@ -49,6 +49,22 @@ class Effect:
         ratio = (-self.difference[1] / self.pulled[0])[acted]
         return float(ratio.median()) if len(ratio) else 0.0
 
+    def takes_first(self, rate: float) -> bool:
+        """Whether the first step in which λ acts takes this fraction of every weight."""
+        shares = self._first_shares()
+        return float(((shares - rate).abs() <= TOLERANCE * abs(rate)).double().mean()) >= SHARE
+
+    def takes_constant(self) -> bool:
+        """Whether the first step takes one and the same number from every weight."""
+        taken = self.difference[1]
+        middle = taken.median()
+        near = (taken - middle).abs() <= TOLERANCE * middle.abs()
+        return bool(middle != 0) and float(near.double().mean()) >= SHARE
+
+    def _first_shares(self) -> Tensor:
+        start = int(self.difference.any(dim=1).nonzero()[0])
+        return -self.difference[start] / self.pulled[start - 1]
+
 
 def arithmetic_eps(path: Tensor, dtype: torch.dtype) -> float:
     """Machine epsilon of what made the path: some optimizers compute in float32 whatever the tensor is."""

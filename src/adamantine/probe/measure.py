@@ -18,10 +18,10 @@ from torch import Tensor
 from adamantine.probe.behaviour import Behaviour, Decay
 from adamantine.probe.effect import Effect, arithmetic_eps
 from adamantine.probe.hypotheses import HYPOTHESES, Hypothesis, Order
-from adamantine.probe.rates import Rates, limit
-from adamantine.probe.rig import STEPS, Rig, stated_decay
+from adamantine.probe.rates import Rates, first_nonzero, limit
+from adamantine.probe.rig import PATIENT_STEPS, Rig, stated_decay
 from adamantine.probe.sandbox import Factory
-from adamantine.probe.tolerance import CLEAR, FACTORS, MUCH_CLOSER, SHARE, TOLERANCE
+from adamantine.probe.tolerance import CLEAR, FACTORS, MUCH_CLOSER, TOLERANCE
 from adamantine.schedules import peak_lr
 
 
@@ -102,6 +102,10 @@ class _DryRun:
     def _still(self) -> Tensor:
         grads = self.rig.gradients()
         still = self.rig.run(self.off, grads)
+        if torch.equal(still[-1], still[0]):
+            self.rig = replace(self.rig, steps=PATIENT_STEPS)
+            grads = self.rig.gradients()
+            still = self.rig.run(self.off, grads)
         if not torch.isfinite(still).all():
             raise _Inconclusive("a step on ordinary gradients gives weights that are not finite")
         if torch.equal(still[-1], still[0]):
@@ -151,6 +155,8 @@ class _DryRun:
             if not torch.isfinite(pulled).all():
                 return
             effect = Effect(weight_decay, self.still, pulled, self.eps)
+            if factor > 1.0 and abs(effect.first_rate()) > 0.5:  # a decay this strong hides all else
+                return
             self.seen, self.highest = self.seen or bool(effect.difference.any()), weight_decay
             if effect.clear:
                 yield effect
@@ -170,19 +176,22 @@ class _DryRun:
 
     def _classify(self, effect: Effect) -> Behaviour:
         rates = self.rates.of_decay(effect.weight_decay)
-        if rates is None or not rates.any():
-            rates = torch.full((STEPS,), effect.first_rate(), dtype=torch.float64)
-        fits = self._fits(effect, rates)
-        if not fits:
-            return self._by_gradient_size(effect, float(rates[rates.nonzero()[0]]) if rates.any() else 0.0)
+        whole = rates is not None and bool(rates.any())
+        first = torch.full((self.rig.steps,), effect.first_rate(), dtype=torch.float64)
+        # by the first step where zero gradients tell nothing, or (AdamP) something else than real ones do
+        for used in (rates, first) if rates is not None and whole else (first,):
+            if fits := self._fits(effect, used):
+                break
+        else:
+            return self._by_gradient_size(effect, first if rates is None else rates)
         best = min(fits, key=lambda name: fits[name])
         if "l2" in fits and self._memoryless():
             # then L2 is decoupled decay, and only a rate other than lr·λ speaks for something else
-            found = self._shrinking(effect, float(rates[0]), HYPOTHESES["before"], "before")
-            return self._l2(effect, rates) if found.decay == "decoupled" else found
+            found = self._shrinking(effect, used, HYPOTHESES["before"], "before")
+            return self._l2(effect, used if whole else None) if found.decay == "decoupled" else found
         if best == "l2":
-            return self._l2(effect, rates)
-        return self._shrinking(effect, float(rates[0]), HYPOTHESES[best], _order(best, fits))
+            return self._l2(effect, used if whole else None)
+        return self._shrinking(effect, used, HYPOTHESES[best], _order(best, fits))
 
     def _fits(self, effect: Effect, rates: Tensor) -> dict[str, float]:
         """The hypotheses that give the optimizer's weights, and how far each is off."""
@@ -202,24 +211,31 @@ class _DryRun:
         ratio = self.still.diff(dim=0) / torch.stack(self.rig.gradients()).double().flatten(1)
         return bool((ratio - ratio.median()).abs().max() <= TOLERANCE * ratio.median().abs())
 
-    def _by_gradient_size(self, effect: Effect, rate: float) -> Behaviour:
+    def _by_gradient_size(self, effect: Effect, rates: Tensor) -> Behaviour:
         """Nothing fits step for step; whether a thousandfold gradient changes the decay still tells."""
         loud = self.rig.gradients(1e3)
         loud_effect = (self.rig.run(effect.weight_decay, loud) - self.rig.run(self.off, loud))[-1]
         shown = effect.difference[-1].abs() > CLEAR * effect.floor[-1]
         ratio = float((loud_effect[shown] / effect.difference[-1][shown]).median())
-        start = int(effect.difference.any(dim=1).nonzero()[0])  # RAdam may hold still at first
-        first = -effect.difference[start] / effect.pulled[start - 1]
-        whole = (first - rate).abs() <= TOLERANCE * abs(rate)
-        if self.adaptive and 0.9 < ratio < 1.1 and rate > 0 and float(whole.double().mean()) >= SHARE:
-            found = self._shrinking(effect, rate, HYPOTHESES["before"], "unclear")
-            later = "; in the first step, that is: later on not all of it reaches the weight at once"
-            return replace(found, evidence=found.evidence + later)
         if self.adaptive and abs(ratio) < 0.05:
             evidence = (
                 f"a thousandfold gradient makes the decay {ratio:.3g} times as strong: λθ is divided too"
             )
             return self._found("l2", None, evidence)
+        rate, end = float(rates[first_nonzero(rates)]), limit(rates)
+        if self.adaptive and 0.9 < ratio < 1.1 and rate > 0 and effect.takes_first(rate):
+            if end > 1.1 * rate:
+                rate, end = (self._at_real(value, effect, 1) for value in (rate, end))
+                evidence = (
+                    f"λθ enters the momentum undivided: {rate:.3g} of the weight at first, later {end:.3g}"
+                )
+                return self._found("other", end, evidence)
+            found = self._shrinking(effect, rates, HYPOTHESES["before"], "unclear")
+            later = "; in the first step, that is: later on not all of it reaches the weight at once"
+            return replace(found, evidence=found.evidence + later)
+        if effect.takes_constant():
+            evidence = "the first step takes the same amount off every weight, whatever its size and sign"
+            return self._found("other", None, evidence)
         evidence = (
             "neither λθ in the gradient nor a shrinking weight gives its steps; a thousandfold gradient "
             f"makes the effect of λ={effect.weight_decay:g} {ratio:.3g} times as large"
@@ -228,9 +244,13 @@ class _DryRun:
 
     # How it is said.
 
-    def _l2(self, effect: Effect, rates: Tensor) -> Behaviour:
+    def _l2(self, effect: Effect, rates: Tensor | None) -> Behaviour:
+        """``rates`` None: without a gradient the weight does not shrink as a whole, so L2 is divided."""
         evidence = "adding λθ to the gradients by hand gives the same weights"
-        if self.adaptive is not False:
+        if self.adaptive is False and rates is None:
+            evidence += "; λθ is divided where gradients are small, and not where they are large"
+            return replace(self._found("l2", None, evidence), adaptive=None)
+        if self.adaptive is not False or rates is None:
             return self._found("l2", None, evidence)
         if self._memoryless():
             evidence += ", and so does decoupled decay: without momentum the two are one"
@@ -243,7 +263,14 @@ class _DryRun:
         drift = self.rates.without_gradient(self.off)
         return self._found("l2", last + (0.0 if drift is None else float(drift[0])), evidence, power=1)
 
-    def _shrinking(self, effect: Effect, rate: float, hypothesis: Hypothesis, order: Order) -> Behaviour:
+    def _shrinking(self, effect: Effect, rates: Tensor, hypothesis: Hypothesis, order: Order) -> Behaviour:
+        rate = float(rates[first_nonzero(rates)])
+        if float(rates[-1]) > 1.1 * rate > 0:
+            first, last = (self._at_real(value, effect, 1) for value in (rate, limit(rates)))
+            evidence = (
+                f"λθ enters the momentum undivided: {first:.3g} of the weight at first, later {last:.3g}"
+            )
+            return self._found("other", last, evidence)
         power = self.rates.power(effect.weight_decay, self.lr)
         decay = self._named(rate, effect.weight_decay, power)
         if hypothesis.cautious:
@@ -253,6 +280,8 @@ class _DryRun:
             f"λ={effect.weight_decay:g}, where lr·λ is {self.lr * effect.weight_decay:.4g}; "
         )
         evidence += "by no power of lr" if power is None else f"proportional to lr^{power}"
+        if abs(float(rates[-1]) - rate) > TOLERANCE * rate:
+            evidence += f"; by {float(rates[-1]):.4g} in step {len(rates)}"
         return self._found(decay, self._at_real(rate, effect, power), evidence, order, power)
 
     def _found(

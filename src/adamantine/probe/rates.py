@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adamantine.probe.rig import STEPS, Rig
+from adamantine.probe.rig import Rig
 from adamantine.probe.tolerance import CLEAR, ROUNDINGS, SHARE, TOLERANCE
 
 
@@ -27,7 +27,7 @@ class Rates:
 
         ``weight_decay`` None leaves the factory's own; ``lrs`` are the lrs of the steps.
         """
-        zeros = self.rig.gradients(0.0, STEPS if lrs is None else len(lrs))
+        zeros = self.rig.gradients(0.0, None if lrs is None else len(lrs))
         try:
             path = self.rig.run(weight_decay, zeros, lrs=lrs)
         except Exception:  # some rules divide by the norm of a zero
@@ -52,20 +52,26 @@ class Rates:
 
         Where it falls by no power, new runs with other lrs are asked: ASGD follows its lr a step late.
         """
-        lrs = [lr, lr / 2, lr / 4]
-        rates = self.of_decay(weight_decay, lrs)
-        if rates is None or float(rates.abs().max()) == 0.0:
-            rates = self._beside_steps(weight_decay, lrs)
-        power = self._power(rates)
-        return self._power(self._anew(weight_decay, lrs)) if power is None else power
+        steady = self.of_decay(weight_decay)
+        if steady is None or not steady.any():
+            beside = self._beside_steps(weight_decay, [lr, lr / 2, lr / 4])
+            return self._power(beside.new_full((3,), float(beside[0])), beside)
+        start = first_nonzero(steady)
+        lrs = [*[lr] * (start + 1), lr / 2, lr / 4][: self.rig.steps]
+        falling = self.of_decay(weight_decay, lrs)
+        power = None if falling is None else self._power(steady[start : len(lrs)], falling[start:])
+        if power is None:
+            anew = self._anew(weight_decay, [lr, lr / 2, lr / 4])
+            power = None if anew is None else self._power(anew.new_full((3,), float(anew[0])), anew)
+        return power
 
-    def _power(self, rates: Tensor | None) -> int | None:
-        """The power by which rates at lr, lr/2 and lr/4 fall."""
-        if rates is None or not float(rates[0]):
+    def _power(self, steady: Tensor, falling: Tensor) -> int | None:
+        """The power by which rates at lr, lr/2 and lr/4 are less than those of the same steps at lr."""
+        if len(falling) < 3 or not float(falling[0]):
             return None
         for power in range(4):
-            expected = rates[0] * torch.tensor([0.5**power, 0.25**power], dtype=torch.float64)
-            error = (rates[1:3] - expected).abs()
+            expected = steady[1:3] * torch.tensor([0.5**power, 0.25**power], dtype=torch.float64)
+            error = (falling[1:3] - expected).abs()
             if bool((error <= TOLERANCE * expected.abs() + ROUNDINGS * self.eps).all()):
                 return power
         return None
@@ -87,6 +93,11 @@ class Rates:
                 return None
             first.append(rates[0])
         return torch.stack(first)
+
+
+def first_nonzero(rates: Tensor) -> int:
+    """The first step that shrinks: RAdam and SOAP hold still at first. 0 if none does."""
+    return int(rates.nonzero()[0]) if rates.any() else 0
 
 
 def limit(rates: Tensor) -> float:

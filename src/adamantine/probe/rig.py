@@ -15,6 +15,8 @@ from adamantine.probe.stepping import make_ready, take_step
 
 #: Long enough for RAdam to begin to divide (step 6 at the usual β₂) and for momentum to show.
 STEPS = 8
+#: For optimizers that only look on at first (AdaShift, ten steps).
+PATIENT_STEPS = 24
 
 
 class Hand(Protocol):
@@ -57,6 +59,7 @@ class Rig:
     dtype: torch.dtype = torch.float64
     device: str = "cpu"
     lr: float | None = None  # in place of the group's
+    steps: int = STEPS
 
     @property
     def theta(self) -> Tensor:
@@ -65,13 +68,13 @@ class Rig:
         size = torch.rand(self.shape, generator=generator, dtype=torch.float64) * 1.5 + 0.5
         return (size * _signs(self.shape, generator)).to(self.dtype)
 
-    def gradients(self, scale: float = 1.0, steps: int = STEPS) -> list[Tensor]:
-        """The gradient of each step; zeros for ``scale`` 0."""
+    def gradients(self, scale: float = 1.0, steps: int | None = None) -> list[Tensor]:
+        """The gradient of each step; zeros for ``scale`` 0. ``steps`` None takes the rig's."""
         generator = torch.Generator().manual_seed(2)
         size = 10.0 ** (torch.rand(self.shape, generator=generator, dtype=torch.float64) * 2.0 - 1.0)
         signs = _signs(self.shape, generator)
         grads = []
-        for _ in range(steps):
+        for _ in range(self.steps if steps is None else steps):
             turned = torch.where(torch.rand(self.shape, generator=generator) < 0.15, -1.0, 1.0)
             wobble = 0.75 + 0.5 * torch.rand(self.shape, generator=generator, dtype=torch.float64)
             grads.append((scale * size * signs * turned * wobble).to(self.dtype))
