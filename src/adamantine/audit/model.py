@@ -81,6 +81,7 @@ class Plan:
 
     steps: int | None = None  # optimizer steps in all
     steps_per_epoch: int | None = None
+    interval: Literal["step", "epoch"] | None = None  # what the scheduler counts; None: no scheduler
 
     @property
     def epochs(self) -> float | None:

@@ -27,6 +27,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 Embeddings = Literal["decay", "no_decay"]
+#: What a parameter was taken for. ``matrix`` is all that multiplies features, convolutions and weight_norm's
+#: halves too; ``listed``: the model says no; ``stated``: the caller says so.
+Kind = Literal["matrix", "norm", "bias", "vector", "scalar", "scale", "table", "listed", "stated"]
 
 # The head noun of an English compound comes last: NormLinear is a Linear, ConvLayerNorm is a Norm.
 _HEAD_NOUN = re.compile(
@@ -50,10 +53,11 @@ _SCALE = re.compile(r"(?:.*_)?(?:gamma|beta|gain|(?:layer)?scales?|ls)(?:_?\d+)?
 
 
 class Verdict(NamedTuple):
-    """Whether weight decay acts on a parameter, and why."""
+    """Whether weight decay acts on a parameter, why, and what the parameter was taken for."""
 
     decays: bool
     reason: str
+    kind: Kind
 
 
 class _Site(NamedTuple):
@@ -78,8 +82,8 @@ def forced(names: Sequence[str], decay: Sequence[str], no_decay: Sequence[str]) 
             f"{names[0]} matches decay={decides[0]!r} and no_decay={spares[0]!r}; make one of them narrower"
         )
     if decides:
-        return Verdict(True, f"decay={decides[0]!r}")
-    return Verdict(False, f"no_decay={spares[0]!r}") if spares else None
+        return Verdict(True, f"decay={decides[0]!r}", "stated")
+    return Verdict(False, f"no_decay={spares[0]!r}", "stated") if spares else None
 
 
 def listed_by_model(modules: Mapping[str, Any], names: Sequence[str]) -> dict[str, str]:
@@ -113,19 +117,20 @@ def judge(
 ) -> Verdict:
     """The verdict over all names of one parameter: no decay if any of its uses must not decay."""
     if getattr(parameter, "_no_weight_decay", False):
-        return Verdict(False, "marked _no_weight_decay by the model")
+        return Verdict(False, "marked _no_weight_decay by the model", "listed")
     shape = tuple(parameter.shape)
     uses = [
-        Verdict(False, listed[name]) if name in listed else _rule(_site(name, modules), shape, embeddings)
+        Verdict(False, listed[name], "listed")
+        if name in listed
+        else _rule(_site(name, modules), shape, embeddings)
         for name in names
     ]
-    decays = all(use.decays for use in uses)
-    reason = next(use.reason for use in uses if use.decays == decays)
+    decays, reason, kind = next((use for use in uses if not use.decays), uses[0])
     if len(names) > 1:
         reason += f"; tied with {', '.join(names[1:])}"
     if any(use.decays != decays for use in uses):
         reason += ", and the use without decay decides"
-    return Verdict(decays, reason)
+    return Verdict(decays, reason, kind)
 
 
 def _site(name: str, modules: Mapping[str, Any]) -> _Site:
@@ -159,27 +164,39 @@ def _rule(site: _Site, shape: tuple[int, ...], embeddings: Embeddings) -> Verdic
     layer_weight = kind in {"matrix", "table"} and attribute.startswith("weight")
     is_vector = sum(side > 1 for side in shape) <= 1
     if kind == "norm":
-        return Verdict(False, f"normalization ({owner})")
+        return Verdict(False, f"normalization ({owner})", "norm")
     if _BIAS.fullmatch(attribute):
-        return Verdict(False, "bias")
-    if len(shape) <= 1:
-        return Verdict(False, "vector (1-D)" if shape else "scalar")
+        return Verdict(False, "bias", "bias")
+    if not shape:
+        return Verdict(False, "scalar", "scalar")
+    if len(shape) == 1:
+        return Verdict(False, "vector (1-D)", _kind_of_vector(site, kind))
     if kind == "table" or (not layer_weight and _TABLE.fullmatch(attribute)):
         what = f"embedding table ({owner if kind == 'table' else site.attribute})"
         if embeddings == "no_decay":
-            return Verdict(False, what)
+            return Verdict(False, what, "table")
         if layer_weight or not is_vector:
-            return Verdict(True, f"{what}, embeddings='decay'")
+            return Verdict(True, f"{what}, embeddings='decay'", "table")
     if not layer_weight:
         for text in (site.attribute, "" if kind else site.module):  # a known layer may be called anything
             if _NORM.fullmatch(text.lower()):
-                return Verdict(False, f"normalization by name ({text})")
+                return Verdict(False, f"normalization by name ({text})", "norm")
         if _SCALE.fullmatch(attribute):
-            return Verdict(False, f"scale by name ({site.attribute})")
+            return Verdict(False, f"scale by name ({site.attribute})", "scale")
         if is_vector:
-            return Verdict(False, "vector in broadcast shape")
+            return Verdict(False, "vector in broadcast shape", "vector")
     if site.part == "magnitude":
-        return Verdict(True, "weight_norm magnitude: it scales the weight, so its decay is the weight's")
+        return Verdict(
+            True, "weight_norm magnitude: it scales the weight, so its decay is the weight's", "matrix"
+        )
     if site.part == "direction":
-        return Verdict(True, "weight_norm direction: decays as a weight before a normalization")
-    return Verdict(True, f"{site.attribute} of {owner} ({len(shape)}-D)")
+        return Verdict(True, "weight_norm direction: decays as a weight before a normalization", "matrix")
+    return Verdict(True, f"{site.attribute} of {owner} ({len(shape)}-D)", "matrix")
+
+
+def _kind_of_vector(site: _Site, kind: str) -> Kind:
+    """What a vector of a class that tells nothing may be, by its name or its module's."""
+    texts = [site.attribute.lower(), "" if kind else site.module.lower()]
+    if any(_NORM.fullmatch(text) for text in texts):
+        return "norm"
+    return "scale" if _SCALE.fullmatch(texts[0]) else "vector"

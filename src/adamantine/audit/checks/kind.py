@@ -1,0 +1,114 @@
+"""What a check can find: the catalogue's entry, and how a finding of it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from adamantine.audit.model import Finding, Severity
+from adamantine.audit.subject import Group, Parameter
+from adamantine.report.numbers import setting
+from adamantine.report.words import Words
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that audits look for. The texts hold for every model; a finding's hold its numbers."""
+
+    code: str
+    severity: Severity  # the worst that it is given
+    title: Words
+    why: Words
+    remedy: Words
+    source: str  # paper, thread or computation behind it
+
+    def finding(
+        self,
+        *,
+        title: Words,
+        reason: Words,
+        remedy: Words | None = None,
+        parameters: Sequence[Parameter] = (),
+        groups: Sequence[Group] = (),
+        severity: Severity | None = None,
+    ) -> Finding:
+        """A finding of this kind; what is not said is the kind's own."""
+        return Finding(
+            code=self.code,
+            severity=severity or self.severity,
+            title=title,
+            reason=reason,
+            remedy=remedy or self.remedy,
+            parameters=tuple(parameter.name for parameter in parameters),
+            groups=tuple(sorted({group.index for group in groups})),
+        )
+
+
+def percent(share: float) -> str:
+    """A share of a whole, with three digits.
+
+    >>> percent(1e-5), percent(0.632), percent(1.0)
+    ('0.001 %', '63.2 %', '100 %')
+    """
+    scaled = share * 100
+    return f"{scaled:.3g} %" if scaled == 0 or abs(scaled) >= 1e-4 else f"{setting(scaled)} %"
+
+
+def counted(parameters: Sequence[Parameter], one: Words, many: Words) -> Words:
+    """``3 biases (192 numbers)``."""
+    elements = sum(p.elements for p in parameters)
+    noun = one if len(parameters) == 1 else many
+    numbers = "number" if elements == 1 else "numbers"
+    return Words(
+        f"{len(parameters)} {noun.en} ({elements:,} {numbers})",
+        f"{len(parameters)} {noun.zh}（共 {elements:,} 个数）",
+    )
+
+
+def places(groups: Sequence[Group]) -> Words:
+    """``group 0``, ``groups 0 and 2``."""
+    indexes = sorted({group.index for group in groups})
+    if len(indexes) == 1:
+        return Words(f"group {indexes[0]}", f"第 {indexes[0]} 组")
+    if len(indexes) > 4:
+        return Words(
+            f"{len(indexes)} groups (from {indexes[0]} to {indexes[-1]})",
+            f"{len(indexes)} 个组（从第 {indexes[0]} 组到第 {indexes[-1]} 组）",
+        )
+    text = ", ".join(map(str, indexes[:-1]))
+    return Words(f"groups {text} and {indexes[-1]}", f"第 {text.replace(', ', '、')} 和 {indexes[-1]} 组")
+
+
+def class_name(optimizer: object) -> str:
+    """As it is written in a script: ``torch.optim.AdamW``.
+
+    >>> import torch
+    >>> class_name(torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]))
+    'torch.optim.AdamW'
+    """
+    cls = type(optimizer)
+    for package in ("torch.optim", "adamantine.torch"):
+        if cls.__module__.startswith(package + "."):
+            return f"{package}.{cls.__name__}"
+    return cls.__name__
+
+
+def by_class(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups by the class of their optimizer."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(class_name(group.optimizer), []).append(group)
+    return found
+
+
+def decay_of(group: Group) -> float:
+    """The largest λ of the course."""
+    return float(group.decays.max())
+
+
+def settings_of(groups: Sequence[Group], read: str) -> str:
+    """One number, or the range, of an attribute of the groups."""
+    values = sorted({getattr(group, read) for group in groups if getattr(group, read) is not None})
+    if not values:
+        return "?"
+    return setting(values[0]) if len(values) == 1 else f"{setting(values[0])} – {setting(values[-1])}"

@@ -1,0 +1,264 @@
+"""Decay that is not what its name says: L2 in an adaptive rule, ignored, blind to lr, or unknown."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from adamantine.audit.checks.kind import Kind, by_class, class_name, places, settings_of
+from adamantine.audit.model import Finding
+from adamantine.audit.subject import Group, Subject
+from adamantine.report.numbers import setting
+from adamantine.report.words import Words
+
+L2_IN_ADAPTIVE = Kind(
+    code="l2-in-adaptive",
+    severity="error",
+    title=Words("L2 regularization inside an adaptive optimizer", "自适应优化器里的 L2 正则化"),
+    why=Words(
+        "λθ is added to the gradient and then divided by the running size of the gradients, √v̂. Weights with "
+        "large gradients hardly decay, weights with small gradients decay hard. It is not weight decay, and lr "
+        "and λ can no longer be tuned apart.",
+        "λθ 先被加进梯度，再被梯度的滑动幅度 √v̂ 除。梯度大的权重几乎不衰减，梯度小的权重衰减过强。"
+        "这不是权重衰减，而且学习率和 λ 再也不能分开调。",
+    ),
+    remedy=Words(
+        "Use the decoupled form (torch.optim.AdamW) and choose λ anew: no factor converts an L2 coefficient.",
+        "换成解耦形式（torch.optim.AdamW），并重新选择 λ：L2 系数没有任何换算因子。",
+    ),
+    source="Loshchilov & Hutter 2019, arXiv 1711.05101",
+)
+
+DECAY_IGNORED = Kind(
+    code="decay-ignored",
+    severity="error",
+    title=Words("weight_decay is accepted and never applied", "weight_decay 被接受，却从未生效"),
+    why=Words(
+        "The optimizer takes the argument and its step does not use it: the run has no weight decay.",
+        "优化器接受了这个参数，但更新时并没有用到它：训练中根本没有权重衰减。",
+    ),
+    remedy=Words(
+        "Use an optimizer that applies it, or set weight_decay=0 so that nobody believes in it.",
+        "换用真正施加权重衰减的优化器，或把 weight_decay 设为 0，免得误会。",
+    ),
+    source="kozistr/pytorch_optimizer issue 517 (SignSGD)",
+)
+
+DECAY_IGNORES_LR = Kind(
+    code="decay-ignores-lr",
+    severity="warning",
+    title=Words("decay of one size whatever the learning rate is", "无论学习率是多少，衰减都一样大"),
+    why=Words(
+        "Every step removes the same fraction of the weights, at lr 0 too. Late in the schedule, where lr is "
+        "small, decay overpowers the gradients; and torch.distributed.checkpoint, which initializes optimizer "
+        "state by a step with lr 0, changes the weights.",
+        "每一步都去掉权重的同一比例，学习率为 0 时也一样。到了调度后期学习率很小，衰减就会压倒梯度；"
+        "而 torch.distributed.checkpoint 用一次学习率为 0 的更新来初始化优化器状态，这时权重也会被改动。",
+    ),
+    remedy=Words(
+        "Use a decay that follows the schedule: decay='independent' of adamantine.torch has the same unit.",
+        "换用跟随调度的衰减：adamantine.torch 的 decay='independent' 用的是同一个单位。",
+    ),
+    source="torch/distributed/checkpoint/state_dict.py, _init_optim_state",
+)
+
+UNKNOWN_DECAY = Kind(
+    code="unknown-decay",
+    severity="note",
+    title=Words("decay of an unknown kind", "未知类型的衰减"),
+    why=Words(
+        "What this optimizer does with λ fits no known mode, or it could not be tried on other tensors. Shrink "
+        "and timescale are not judged.",
+        "这个优化器对 λ 的用法不符合任何已知模式，或者无法在别的张量上试运行。收缩率和时间尺度未作判断。",
+    ),
+    remedy=Words(
+        "Run adamantine check on the class, which shows what it does step by step.",
+        "用 adamantine check 检查这个类，它会逐步展示其行为。",
+    ),
+    source="the dry run of adamantine.probe",
+)
+
+DEFAULT_DECAY = Kind(
+    code="default-decay",
+    severity="note",
+    title=Words("λ is the class's default", "λ 是该类的默认值"),
+    why=Words(
+        "The value is the one that the class takes when none is given. λ belongs to the lr and the length of "
+        "the run; a default knows neither.",
+        "这个数值正是不传参数时的默认值。λ 取决于学习率和训练长度，默认值对两者一无所知。",
+    ),
+    remedy=Words(
+        "State weight_decay, so that a reader knows that it is meant.",
+        "显式写出 weight_decay，让读者知道它是有意的。",
+    ),
+    source="torch.optim.AdamW: weight_decay=1e-2; HeavyBall issue 71: 0 under the same name",
+)
+
+KINDS = (L2_IN_ADAPTIVE, DECAY_IGNORED, DECAY_IGNORES_LR, UNKNOWN_DECAY, DEFAULT_DECAY)
+
+
+def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
+    """Warning: the article's subject, known to hurt and documented behaviour. Error where the class is named
+    AdamW or the like: then training does something else than it says."""
+    for name, groups in by_class([g for g in subject.groups if g.acts and g.is_l2_in_adaptive]).items():
+        says_decoupled = name.endswith("W") or "adamw" in name.lower()
+        decay, lr = settings_of(groups, "weight_decay"), settings_of(groups, "lr")
+        instead, typed = _decoupled_of(name, lr, decay)
+        yield L2_IN_ADAPTIVE.finding(
+            severity="error" if says_decoupled else "warning",
+            title=Words(
+                f"{name} divides its decay by √v̂: λ = {decay} is L2, not weight decay",
+                f"{name} 把衰减除以 √v̂：λ = {decay} 是 L2 正则化，不是权重衰减",
+            ),
+            reason=Words(
+                f"In {places(groups).en}, λθ joins the gradient before it is divided by its running size, so a "
+                "weight with a gradient of 1 decays 1000 times less than one with 0.001. lr and λ can no "
+                f"longer be tuned apart.{_seen(groups).en}",
+                f"在{places(groups).zh}中，λθ 先并入梯度，再除以梯度的滑动幅度，所以梯度为 1 的权重比梯度为 0.001 "
+                f"的权重少衰减 1000 倍。学习率和 λ 再也不能分开调。{_seen(groups).zh}",
+            ),
+            remedy=Words(
+                f"{instead.en}: {typed}. Choose λ anew; no factor converts an L2 coefficient.",
+                f"{instead.zh}：{typed}。λ 要重新选择，L2 系数没有换算因子。",
+            ),
+            parameters=[p for g in groups for p in g.members if p.tensor.requires_grad],
+            groups=groups,
+        )
+
+
+def decay_ignored(subject: Subject) -> Iterator[Finding]:
+    """Error: training does something else than its arguments say."""
+    for name, groups in by_class([g for g in subject.groups if g.behaviour.decay == "ignored"]).items():
+        decay = settings_of(groups, "weight_decay")
+        yield DECAY_IGNORED.finding(
+            title=Words(
+                f"{name} never applies weight_decay={decay}", f"{name} 从不施加 weight_decay={decay}"
+            ),
+            reason=Words(
+                f"A dry run with and without λ left the same weights, bit for bit, in {places(groups).en}."
+                f"{_seen(groups).en}",
+                f"{places(groups).zh}在有 λ 和没有 λ 的试运行中得到逐位相同的权重。{_seen(groups).zh}",
+            ),
+            parameters=[p for g in groups for p in g.members],
+            groups=groups,
+        )
+
+
+def decay_ignores_lr(subject: Subject) -> Iterator[Finding]:
+    """Warning: it does what its code says, and hurts at the end of a schedule and at the loading of state."""
+    for name, groups in by_class(
+        [g for g in subject.groups if g.acts and g.behaviour.decay == "fixed"]
+    ).items():
+        shrink = settings_of(groups, "shrink")
+        lowest = min(float(g.lrs.min()) for g in groups)
+        highest = max(g.peak_lr for g in groups)
+        falls = lowest < highest / 2
+        at_end = Words(
+            f" The schedule goes down to lr {setting(lowest)}, the decay does not." if falls else "",
+            f"调度会把学习率降到 {setting(lowest)}，衰减却不降。" if falls else "",
+        )
+        yield DECAY_IGNORES_LR.finding(
+            title=Words(
+                f"{name} removes {shrink} of every weight per step, whatever lr is",
+                f"{name} 每步都去掉权重的 {shrink}，与学习率无关",
+            ),
+            reason=Words(
+                f"The same fraction was removed at lr, lr/2 and 0 in {places(groups).en}.{at_end.en} A step with "
+                "lr = 0, by which torch.distributed.checkpoint makes optimizer state, changes the weights.",
+                f"{places(groups).zh}在学习率为 lr、lr/2 和 0 时去掉的比例相同。{at_end.zh}"
+                "torch.distributed.checkpoint 用学习率为 0 的更新来生成优化器状态，这时权重也会变。",
+            ),
+            parameters=[p for g in groups for p in g.members],
+            groups=groups,
+        )
+
+
+def unknown_decay(subject: Subject) -> Iterator[Finding]:
+    """Note: nothing is known to be wrong."""
+    odd = [g for g in subject.groups if g.acts and g.behaviour.decay in {"unknown", "other"}]
+    for name, groups in by_class(odd).items():
+        yield UNKNOWN_DECAY.finding(
+            title=Words(
+                f"What {name} does with λ fits no known mode", f"{name} 对 λ 的用法不属于任何已知模式"
+            ),
+            reason=Words(
+                f"In {places(groups).en}:{_seen(groups).en}", f"{places(groups).zh}：{_seen(groups).zh}"
+            ),
+            remedy=Words(
+                f"adamantine check {type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
+                f"adamantine check {type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
+            ),
+            groups=groups,
+        )
+
+
+def default_decay(subject: Subject) -> Iterator[Finding]:
+    """Note: whether the default was meant cannot be seen, and it may well be right."""
+    for optimizer in subject.optimizers:
+        groups = [g for g in subject.groups if g.optimizer is optimizer and g.acts]
+        default = _default_of(type(optimizer))
+        if not groups or not default or any(g.weight_decay != default for g in groups):
+            continue
+        name = class_name(optimizer)
+        yield DEFAULT_DECAY.finding(
+            title=Words(
+                f"λ = {setting(default)} is what {name} takes when none is given",
+                f"λ = {setting(default)} 正是 {name} 的默认值",
+            ),
+            reason=Words(
+                f"Every decaying group has the class's default. At lr {settings_of(groups, 'peak_lr')} it means "
+                f"a timescale of {_timescale(groups)} steps; whether that suits this run only you know.",
+                f"所有衰减的组用的都是该类的默认值。学习率为 {settings_of(groups, 'peak_lr')} 时，"
+                f"时间尺度是 {_timescale(groups)} 步；是否适合这次训练只有你知道。",
+            ),
+            remedy=Words(
+                f"Write weight_decay={setting(default)}, or another number.",
+                f"写明 weight_decay={setting(default)}，或另选一个数。",
+            ),
+            groups=groups,
+        )
+
+
+def _seen(groups: list[Group]) -> Words:
+    """What the dry run saw, where there was one."""
+    probed = [g.behaviour.evidence for g in groups if g.behaviour.source != "class"]
+    return Words(f" Seen: {probed[0]}", f"所见：{probed[0]}") if probed else Words("", "")
+
+
+def _decoupled_of(name: str, lr: str, decay: str) -> tuple[Words, str]:
+    """The class or argument that decouples this one's decay, as it is typed."""
+    short = name.rpartition(".")[2]
+    if name.startswith("adamantine."):
+        return Words(
+            "Decouple it", "改为解耦"
+        ), f"{name}(…, lr={lr}, weight_decay={decay}, decay='decoupled')"
+    if name == "torch.optim.Adam":
+        return Words("Use AdamW", "改用 AdamW"), f"torch.optim.AdamW(…, lr={lr}, weight_decay={decay})"
+    if name in {"torch.optim.NAdam", "torch.optim.RAdam"}:
+        return (
+            Words("Decouple it", "改为解耦"),
+            f"{name}(…, lr={lr}, weight_decay={decay}, decoupled_weight_decay=True)",
+        )
+    if name in {"torch.optim.RMSprop", "torch.optim.Adagrad", "torch.optim.Adamax", "torch.optim.AdamW"}:
+        typed = f"adamantine.torch.{short}(…, lr={lr}, weight_decay={decay}, decay='decoupled')"
+        return Words("Use the same rule with decoupled decay", "改用同一规则的解耦版本"), typed
+    return (
+        Words(
+            "Set its weight_decay to 0 and use a decoupled optimizer",
+            "把它的 weight_decay 设为 0，改用解耦的优化器",
+        ),
+        f"torch.optim.AdamW(…, lr=…, weight_decay={decay})",
+    )
+
+
+def _default_of(cls: type) -> float | None:
+    try:
+        default = inspect.signature(cls).parameters["weight_decay"].default
+    except (KeyError, TypeError, ValueError):
+        return None
+    return float(default) if isinstance(default, int | float) else None
+
+
+def _timescale(groups: list[Group]) -> str:
+    shrinks = [g.peak_shrink for g in groups if g.peak_shrink]
+    return f"{round(1 / max(shrinks)):,}" if shrinks else "?"

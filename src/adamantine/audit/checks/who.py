@@ -1,0 +1,286 @@
+"""Who decays: vectors and tables that should not, matrices that should, frozen parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from adamantine.audit.checks.frozen import moves_without_gradient
+from adamantine.audit.checks.kind import Kind, class_name, counted, percent, places, settings_of
+from adamantine.audit.model import Finding, Severity
+from adamantine.audit.subject import Group, Parameter, Subject
+from adamantine.report.words import Words
+
+_PARAM_GROUPS = Words(
+    "Group the parameters: adamantine.param_groups(model, lr=…, weight_decay=…).",
+    "给参数分组：adamantine.param_groups(model, lr=…, weight_decay=…)。",
+)
+
+DECAYS_BIAS = Kind(
+    code="decays-bias",
+    severity="warning",
+    title=Words("biases decay", "偏置在衰减"),
+    why=Words(
+        "A bias sets an offset. Pulling it to 0 does not make the function simpler, it shifts it.",
+        "偏置设定的是偏移量。把它拉向 0 并不会让函数更简单，只会让函数平移。",
+    ),
+    remedy=_PARAM_GROUPS,
+    source="He et al. 2019, arXiv 1812.01187, section 3.1; transformers' Trainer spares them",
+)
+DECAYS_NORM = Kind(
+    code="decays-norm",
+    severity="warning",
+    title=Words("normalization parameters decay", "归一化参数在衰减"),
+    why=Words(
+        "The gain of a normalization sets the scale of features. Decay pulls it to 0 and switches features off; "
+        "the weights before it take no part in that.",
+        "归一化的增益设定特征的尺度。衰减把它拉向 0，等于把特征关掉；而它前面的权重并不参与其中。",
+    ),
+    remedy=_PARAM_GROUPS,
+    source="He et al. 2019, arXiv 1812.01187; transformers issue 35927",
+)
+DECAYS_SCALAR = Kind(
+    code="decays-scalar",
+    severity="warning",
+    title=Words("scalars, gains and other vectors decay", "标量、增益和其他向量在衰减"),
+    why=Words(
+        "Temperatures, LayerScale, PReLU slopes and the like have a meaning of their own at their own size; 0 is "
+        "not their simple value.",
+        "温度、LayerScale、PReLU 斜率之类各有自己的含义和大小；0 并不是它们的“简单”取值。",
+    ),
+    remedy=_PARAM_GROUPS,
+    source="open_clip spares logit_scale and every vector; timm spares ndim <= 1",
+)
+DECAYS_TABLE = Kind(
+    code="decays-table",
+    severity="note",
+    title=Words("embedding or position tables decay", "嵌入表或位置表在衰减"),
+    why=Words(
+        "Every row shrinks at every step, while the row of a rare token hardly ever gets a gradient. Many recipes "
+        "spare tables (ViT, OLMo 2), others decay them (GPT-2, nanoGPT).",
+        "每一步每一行都在收缩，而罕见词的那一行几乎得不到梯度。许多配方不衰减表（ViT、OLMo 2），"
+        "也有配方衰减它们（GPT-2、nanoGPT）。",
+    ),
+    remedy=_PARAM_GROUPS,
+    source="OLMo 2, arXiv 2501.00656; nanoGPT's configure_optimizers",
+)
+DECAYS_LISTED = Kind(
+    code="decays-listed",
+    severity="warning",
+    title=Words("parameters decay that the model itself wants spared", "模型自己要求不衰减的参数在衰减"),
+    why=Words(
+        "The model lists them in no_weight_decay() or marks them _no_weight_decay: its authors trained it without.",
+        "模型在 no_weight_decay() 里列出了它们，或标记了 _no_weight_decay：作者训练时没有衰减它们。",
+    ),
+    remedy=_PARAM_GROUPS,
+    source="timm's param_groups_weight_decay; state-spaces/mamba's _no_weight_decay",
+)
+SPARES_MATRIX = Kind(
+    code="spares-matrix",
+    severity="warning",
+    title=Words(
+        "matrices do not decay while others of their kind do", "部分矩阵不衰减，而同类的其他矩阵在衰减"
+    ),
+    why=Words(
+        "A filter by name, such as 'ln' in name, has caught more than it was meant to.",
+        "按名字过滤（例如 'ln' in name）时多过滤掉了一些参数。",
+    ),
+    remedy=Words(
+        "Move them to the decaying group, or ignore this code for them.",
+        "把它们移到衰减的组里，或对它们忽略这个代码。",
+    ),
+    source="Fast-LLM issue 545, the other way round",
+)
+FROZEN_DECAYS = Kind(
+    code="frozen-decays",
+    severity="warning",
+    title=Words("frozen parameters are in a decaying group", "冻结的参数在衰减的组里"),
+    why=Words(
+        "torch's optimizers leave a parameter alone while its gradient is None. A gradient left over from before "
+        "the freezing, or set to zeros, or an optimizer that takes None for zero, decays it all the same.",
+        "只要梯度是 None，torch 的优化器就不动这个参数。但冻结之前留下的梯度、被置为零张量的梯度，"
+        "或把 None 当作零的优化器，都会让它照样衰减。",
+    ),
+    remedy=Words(
+        "Give the optimizer only what trains: [p for p in model.parameters() if p.requires_grad].",
+        "只把要训练的参数交给优化器：[p for p in model.parameters() if p.requires_grad]。",
+    ),
+    source="discuss.pytorch.org: frozen parameters still change with weight decay and momentum",
+)
+
+KINDS = (DECAYS_BIAS, DECAYS_NORM, DECAYS_SCALAR, DECAYS_TABLE, DECAYS_LISTED, SPARES_MATRIX, FROZEN_DECAYS)
+
+_NOUNS: dict[str, tuple[Kind, Words, Words]] = {
+    "bias": (DECAYS_BIAS, Words("bias", "个偏置"), Words("biases", "个偏置")),
+    "norm": (
+        DECAYS_NORM,
+        Words("normalization parameter", "个归一化参数"),
+        Words("normalization parameters", "个归一化参数"),
+    ),
+    "table": (DECAYS_TABLE, Words("table", "个表"), Words("tables", "个表")),
+    "listed": (
+        DECAYS_LISTED,
+        Words("parameter listed by the model", "个模型列出的参数"),
+        Words("parameters listed by the model", "个模型列出的参数"),
+    ),
+}
+_OTHER = (
+    DECAYS_SCALAR,
+    Words("scalar or vector", "个标量或向量"),
+    Words("scalars and vectors", "个标量和向量"),
+)
+
+
+def decays_what_it_should_not(subject: Subject) -> Iterator[Finding]:
+    """Warning in adaptive and sign-based optimizers, where each step of a bias has the size of any other and
+    decay wins where gradients are weak. Note in SGD, where decay of everything is the tradition that published
+    recipes were tuned with (torchvision's references). Tables are a note: good recipes do either."""
+    found: dict[tuple[str, Severity], list[tuple[Group, Parameter]]] = {}
+    for group in subject.groups:
+        if not group.acts:
+            continue
+        for parameter in group.members:
+            kind, _, _ = _NOUNS.get(parameter.verdict.kind, _OTHER)
+            if parameter.verdict.decays or not parameter.of_model or not parameter.tensor.requires_grad:
+                continue
+            severity: Severity = "note" if group.behaviour.adaptive is False else kind.severity
+            found.setdefault((parameter.verdict.kind, severity), []).append((group, parameter))
+    merged: dict[tuple[str, Severity], list[tuple[Group, Parameter]]] = {}
+    for (word, severity), pairs in found.items():  # scalar, scale and vector are one kind
+        merged.setdefault((word if word in _NOUNS else "vector", severity), []).extend(pairs)
+    for (word, severity), pairs in merged.items():
+        kind, one, many = _NOUNS.get(word, _OTHER)
+        groups, parameters = [g for g, _ in pairs], [p for _, p in pairs]
+        what = counted(parameters, one, many)
+        verb = "decays" if len(parameters) == 1 else "decay"
+        size = _size(subject, groups)
+        yield kind.finding(
+            severity=severity,
+            title=Words(f"{what.en} {verb}", f"{what.zh}在衰减"),
+            reason=Words(
+                f"{size.en} {kind.why.en}{_tradition(severity, kind).en}",
+                f"{size.zh}{kind.why.zh}{_tradition(severity, kind).zh}",
+            ),
+            remedy=_grouping(groups),
+            parameters=parameters,
+            groups=groups,
+        )
+
+
+def spares_matrix(subject: Subject) -> Iterator[Finding]:
+    """Warning, and only for matrices of a class that decays elsewhere in the same optimizer: a whole optimizer
+    without decay, or a head of its own class, is a choice."""
+    for optimizer in subject.optimizers:
+        groups = [g for g in subject.groups if g.optimizer is optimizer]
+        decayed = {p.owner for g in groups if g.acts for p in g.matrices if p.tensor.requires_grad}
+        spared = [
+            (g, p)
+            for g in groups
+            if not g.acts and g.behaviour.decay == "none"
+            for p in g.matrices
+            if p.tensor.requires_grad and p.owner in decayed and p.verdict.kind == "matrix"
+        ]
+        if not spared:
+            continue
+        parameters = [p for _, p in spared]
+        what = counted(parameters, Words("matrix", "个矩阵"), Words("matrices", "个矩阵"))
+        owners = sorted({p.owner for p in parameters})
+        others = sum(p.owner in owners for g in groups if g.acts for p in g.matrices)
+        verb = "does" if len(parameters) == 1 else "do"
+        yield SPARES_MATRIX.finding(
+            title=Words(f"{what.en} {verb} not decay", f"{what.zh}不衰减"),
+            reason=Words(
+                f"weight_decay is 0 in {places([g for g, _ in spared]).en}, while {others} other weights of "
+                f"{', '.join(owners)} decay in the same optimizer. A filter by name may have caught too much.",
+                f"{places([g for g, _ in spared]).zh}的 weight_decay 是 0，而同一个优化器里 {'、'.join(owners)} 的另外 "
+                f"{others} 个权重在衰减。按名字过滤时可能多过滤了一些参数。",
+            ),
+            parameters=parameters,
+            groups=[g for g, _ in spared],
+        )
+
+
+def frozen_decays(subject: Subject) -> Iterator[Finding]:
+    """Warning where the next step would move a frozen parameter: it has a gradient left, or this optimizer
+    takes no gradient for a zero one. Note otherwise: it is one ``zero_grad(set_to_none=False)`` away."""
+    for group in subject.groups:
+        frozen = [p for p in group.members if not p.tensor.requires_grad]
+        if not frozen or not group.acts:
+            continue
+        stale = [p for p in frozen if p.tensor.grad is not None]
+        if not stale and moves_without_gradient(group):
+            stale = frozen
+            cause = Words(
+                f"{class_name(group.optimizer)} decays parameters without a gradient too",
+                f"{class_name(group.optimizer)} 连没有梯度的参数也会衰减",
+            )
+        else:
+            cause = Words(
+                "they still hold a gradient from before they were frozen", "它们还留着冻结之前的梯度"
+            )
+        concerned = stale or frozen
+        what = counted(
+            concerned, Words("frozen parameter", "个冻结的参数"), Words("frozen parameters", "个冻结的参数")
+        )
+        if stale:
+            shrink = percent(group.shrink) if group.shrink is not None else "?"
+            title = Words(f"{what.en} will be moved by decay", f"{what.zh}会被衰减改动")
+            reason = Words(
+                f"requires_grad is False, but {cause.en}, so each step still takes {shrink} of them.",
+                f"requires_grad 是 False，但{cause.zh}，所以每步仍会去掉 {shrink}。",
+            )
+        else:
+            title = Words(
+                f"{what.en} in a group with λ = {settings_of([group], 'weight_decay')}",
+                f"λ = {settings_of([group], 'weight_decay')} 的组里有{what.zh}",
+            )
+            reason = Words(
+                "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) after a "
+                "backward pass, or once they are thawed, they decay.",
+                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，它们就会衰减。",
+            )
+        yield FROZEN_DECAYS.finding(
+            severity="warning" if stale else "note",
+            title=title,
+            reason=reason,
+            parameters=concerned,
+            groups=[group],
+        )
+
+
+def _size(subject: Subject, groups: Sequence[Group]) -> Words:
+    """What each step takes of them, and the run."""
+    shrinks = [g.shrink for g in groups if g.shrink is not None]
+    if not shrinks:
+        decay = settings_of(groups, "weight_decay")
+        return Words(
+            f"λ = {decay} pulls them to 0 with a strength that depends on their gradients.",
+            f"λ = {decay} 以取决于梯度的强度把它们拉向 0。",
+        )
+    steps = Words(f"Each step takes {percent(max(shrinks))} of them", f"每步去掉其 {percent(max(shrinks))}")
+    kept = [k for g in groups if (k := subject.kept(g)) is not None]
+    if not kept:
+        return Words(f"{steps.en}.", f"{steps.zh}。")
+    left = percent(min(kept))
+    return Words(
+        f"{steps.en}; without a gradient, {left} would be left at the end of the run.",
+        f"{steps.zh}；若没有梯度，训练结束时只剩 {left}。",
+    )
+
+
+def _tradition(severity: Severity, kind: Kind) -> Words:
+    if severity != "note" or kind.severity == "note":
+        return Words("", "")
+    return Words(
+        " With SGD it is the tradition that published recipes were tuned with.",
+        "对 SGD 来说这是惯例，公开的配方就是这样调出来的。",
+    )
+
+
+def _grouping(groups: Sequence[Group]) -> Words:
+    """The call that makes the groups, with this optimizer's numbers."""
+    decays = [g for g in groups if g.weight_decay]
+    lr, decay = settings_of(decays or groups, "peak_lr"), settings_of(decays or groups, "weight_decay")
+    if "–" in lr + decay:
+        lr, decay = lr.replace(" – ", "–"), decay.replace(" – ", "–")
+    call = f"{class_name(groups[0].optimizer)}(adamantine.param_groups(model, lr={lr}, weight_decay={decay}))"
+    return Words(f"Group the parameters: {call}", f"给参数分组：{call}")

@@ -1,0 +1,206 @@
+"""The course of lr and λ over the planned run, found by playing copies of the schedulers forward.
+
+Nothing of the user's moves: a scheduler is copied together with a shell of its optimizer that has the groups'
+numbers and no parameters. Functions inside (LambdaLR) are called, not copied: they must be functions of the
+step alone, as torch asks of them anyway.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import types
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adamantine.audit.errors import AuditError
+from adamantine.audit.horizon import counts_epochs, horizon
+from adamantine.audit.model import Plan
+
+Numbers = NDArray[np.float64]
+
+#: Calls of a scheduler that are really made: 100,000 take about half a second for torch's own.
+MAX_CALLS = 100_000
+#: Looked at where nobody says how long the run is: long enough to pass the usual warm-up.
+LOOK_AHEAD = 10_000
+
+
+@dataclass(frozen=True)
+class Course:
+    """lr and λ per group, constant in between: value i holds from step ``at[i]`` for ``lasts[i]`` steps.
+
+    `known` is False where no plan gives the run a length: only the peak can then be read.
+    """
+
+    at: NDArray[np.int64]  # (n,)
+    lasts: NDArray[np.int64]  # (n,)
+    lr: Numbers  # (groups, n)
+    weight_decay: Numbers  # (groups, n); 0 where a group has no such key
+    known: bool
+    #: Why this is not the whole truth; "" if it is.
+    doubt: str = ""
+    #: The step at which a scheduler refused to go on, with its words.
+    refused: tuple[int, str] | None = None
+
+
+def number(value: Any) -> float:
+    """A group's number, which may be a tensor of one element."""
+    try:
+        return float(value.detach()) if hasattr(value, "detach") else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return math.nan
+
+
+def _numbers(group: Mapping[str, Any]) -> tuple[float, float]:
+    """lr and λ; NaN and 0 for a group without the key."""
+    decay = group.get("weight_decay")
+    return number(group.get("lr", math.nan)), 0.0 if decay is None else number(decay)
+
+
+def unwrapped(schedulers: Any) -> list[Any]:
+    """The schedulers one by one; wrappers such as accelerate's opened.
+
+    Raises:
+        AuditError: something that has neither an optimizer nor a scheduler inside.
+    """
+    listed = list(schedulers) if isinstance(schedulers, list | tuple) else [schedulers]
+    found = []
+    for given in listed:
+        scheduler = given
+        while scheduler is not None and not hasattr(scheduler, "optimizer"):
+            scheduler = getattr(scheduler, "scheduler", None)
+        if given is not None and scheduler is None:
+            raise AuditError(
+                f"Invalid scheduler: {type(given).__name__} has no optimizer; pass the scheduler "
+                "itself, such as torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=…)"
+            )
+        if scheduler is not None:
+            found.append(scheduler)
+    return found
+
+
+def settled(plan: Plan, schedulers: Sequence[Any]) -> Plan:
+    """The plan with what the schedulers tell: how long the run is, and whether they count steps or epochs."""
+    spans = [span for scheduler in schedulers if (span := horizon(scheduler))]
+    interval = plan.interval
+    if interval is None:
+        interval = "epoch" if counts_epochs(plan, schedulers, spans) else "step"
+    if interval == "epoch" and plan.steps_per_epoch is None:
+        raise AuditError("interval='epoch' needs steps_per_epoch, the number of optimizer steps in an epoch")
+    steps = plan.steps
+    if steps is None and spans:
+        steps = max(spans) * (plan.steps_per_epoch or 1 if interval == "epoch" else 1)
+    return replace(plan, steps=steps, interval=interval if schedulers else None)
+
+
+def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan: Plan, own: Own) -> Course:
+    """The course of these groups, those of all optimizers in one row, from now to the end of the plan."""
+    stride = plan.steps_per_epoch or 1 if plan.interval == "epoch" else 1
+    done = max([int(getattr(s, "last_epoch", 0) or 0) for s in schedulers], default=0) * stride
+    left = max((plan.steps or LOOK_AHEAD) - done, 1)
+    wanted = -(-left // stride) if schedulers else 1
+    calls = min(wanted, MAX_CALLS)
+    present = [_numbers(group) for group in groups]
+    doubt, refused = "", None
+    values = [present]
+    try:
+        rehearsal = Rehearsal(schedulers, own)
+        values += rehearsal.play(calls - 1, stride)
+        refused = rehearsal.refused
+    except _NotPlayable as error:
+        doubt = str(error)
+    if refused:
+        refused = (done + refused[0] * stride, refused[1])
+    elif wanted > calls:
+        doubt = f"only the first {calls * stride:,} of {left:,} steps were played; the rest keeps the last lr"
+    at = done + stride * np.arange(len(values), dtype=np.int64)
+    lasts = np.diff(np.append(at, max(done + left, int(at[-1]) + 1)))
+    table = np.array(values, dtype=np.float64).reshape(len(values), len(groups), 2)
+    return Course(at, lasts, table[:, :, 0].T, table[:, :, 1].T, plan.steps is not None, doubt, refused)
+
+
+class _NotPlayable(Exception):
+    """Why a scheduler cannot be played forward."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """What is the user's and must be neither copied nor touched."""
+
+    optimizers: tuple[Any, ...]
+    keep: tuple[Any, ...]  # modules and parameters that a scheduler may hold
+
+
+class Rehearsal:
+    """Copies of schedulers over shells of their optimizers."""
+
+    def __init__(self, schedulers: Sequence[Any], own: Own) -> None:
+        for scheduler in schedulers:
+            if type(scheduler).__name__ == "ReduceLROnPlateau":
+                raise _NotPlayable("ReduceLROnPlateau follows metrics that are not known yet")
+        self.shells = [shell(optimizer) for optimizer in own.optimizers]
+        memo = {id(kept): kept for kept in own.keep}
+        memo.update({id(o): s for o, s in zip(own.optimizers, self.shells, strict=True)})
+        try:
+            self.players = [copy.deepcopy(scheduler, memo) for scheduler in schedulers]
+        except Exception as error:
+            raise _NotPlayable(f"a scheduler cannot be copied ({type(error).__name__}: {error})") from error
+        self.refused: tuple[int, str] | None = None
+
+    def play(self, calls: int, stride: int) -> list[list[tuple[float, float]]]:
+        """Each group's lr and λ after each call; ends early, with `refused` set, where a scheduler raises."""
+        groups = [group for each in self.shells for group in each.param_groups]
+        seen: list[list[tuple[float, float]]] = []
+        if not self.players:
+            return seen
+        with warnings.catch_warnings():  # no update happens between these steps, as torch would warn
+            warnings.simplefilter("ignore")
+            for call in range(1, calls + 1):
+                try:
+                    for player in self.players:
+                        _advance(player, call, stride)
+                except Exception as error:
+                    self.refused = (call, f"{type(error).__name__}: {error}")
+                    break
+                seen.append([_numbers(group) for group in groups])
+        return seen
+
+
+def _advance(player: Any, call: int, stride: int) -> None:
+    """One call, in timm's manner where the scheduler has it."""
+    if hasattr(player, "step_update"):
+        player.step_update(call * stride)
+        if getattr(player, "t_in_epochs", False):
+            player.step(call)
+    else:
+        player.step()
+
+
+def shell(optimizer: Any) -> Any:
+    """The groups' numbers without parameters, state or hooks, of the optimizer's class where that works."""
+    groups = []
+    for group in optimizer.param_groups:
+        kept = {key: copy.deepcopy(value) for key, value in group.items() if key not in _OF_PARAMETERS}
+        groups.append({**kept, "params": []})
+    plain = {
+        key: value
+        for key, value in getattr(optimizer, "__dict__", {}).items()
+        if isinstance(value, bool | int | float | str | tuple | None)
+    }
+    plain |= {"defaults": dict(getattr(optimizer, "defaults", {})), "state": {}, "param_groups": groups}
+    try:
+        made = object.__new__(type(optimizer))
+        made.__dict__.update(plain)
+        if made.param_groups is groups:
+            return made
+    except Exception:  # a wrapper with a property of that name, or with slots
+        pass
+    return types.SimpleNamespace(**plain, step=lambda: None)
+
+
+_OF_PARAMETERS = frozenset({"params", "param_names"})
