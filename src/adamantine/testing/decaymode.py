@@ -1,4 +1,4 @@
-"""Which decay a class has, told by the formula that fits its steps; by a dry run where no formula is known."""
+"""Which decay a class has: told by the formula that fits its steps, else by a dry run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from adamantine.testing.measure import gap
 from adamantine.testing.oracles import Oracle, rule_of
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients
 
-#: The learning rates of six steps: up and down, so that decays of η, of η/η_max, of η²/η_max and of no η differ.
+#: The learning rates of six steps: up and down, so that decays of η, of η/η_max, of η²/η_max and of no η
+#: differ.
 RATES = (LR, LR / 2, LR / 4, LR, LR / 2, LR)
 
 
@@ -46,8 +47,8 @@ def options_for_decay(subject: Subject) -> dict[str, Any]:
 
 
 def _fitting(subject: Subject, oracle: Oracle) -> Decay | None:
-    """The mode and order under which the oracle's steps are those of the class; None if there is not just one."""
-    from adamantine.testing.checks.formula import stated, tolerance
+    """The mode and order under which the oracle's steps are those of the class; None unless there is one."""
+    from adamantine.testing.checks.paper import stated, tolerance
 
     options = options_for_decay(subject)
     params = subject.parameters()
@@ -144,8 +145,7 @@ def _probed(subject: Subject) -> Decay:
     from adamantine.probe import measure
 
     def factory(tensors: Any, **overrides: Any) -> torch.optim.Optimizer:
-        given = {key: value for key, value in {**subject.lr, **subject.strong_decay, **overrides}.items()}
-        return subject.build(list(tensors), **given)
+        return subject.build(tensors, **{**subject.lr, **subject.strong_decay, **overrides})
 
     found = measure(factory, shape=subject.needs.shape, dtype=subject.needs.dtype)
     follows = None if found.lr_power is None else found.lr_power != 0

@@ -31,8 +31,9 @@ def check_isolated(
 ) -> Conformance:
     """`check_optimizer` of ``"module:Class"``, in another process.
 
-    A check in which the process ends, or is silent for ``timeout`` seconds, is a row that says so; the checks after it
-    run in a new process. Whatever cannot be imported or constructed is a `Conformance` with a ``problem``.
+    A check in which the process ends, or is silent for ``timeout`` seconds, is a row that says so; the checks
+    after it run in a new process. Whatever cannot be imported or constructed is a `Conformance` with a
+    ``problem``.
 
     Raises:
         ConformanceError: ``only`` names no check.
@@ -40,6 +41,11 @@ def check_isolated(
     left = [check.name for check in chosen(only)]
     found = Conformance(name=name or target.rpartition(":")[2], reference=target, hyper=dict(hyper or {}))
     results: list[Result] = []
+
+    def heard(result: Result) -> None:
+        results.append(result)
+        finished(result)
+
     while left:
         with tempfile.TemporaryDirectory() as folder:
             log = _Log(Path(folder) / "lines")
@@ -53,7 +59,7 @@ def check_isolated(
                 },
                 log,
                 timeout,
-                lambda result: (results.append(result), finished(result)),
+                heard,
             )
         if log.problem:
             return replace(found, problem=log.problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,14 +10,14 @@ from torch import Tensor
 
 
 def gap(actual: Tensor, expected: Tensor) -> float:
-    """max|a - e| / max|e|; 0 where both are the same, also as NaN; inf where only the expected is 0."""
+    """max|a - e| / max|e|; 0 where both are the same, also as NaN; inf where only one is 0 or NaN."""
     if same(actual, expected):
         return 0.0
     if not actual.numel():
         return 0.0
     difference = (actual.detach().double() - expected.detach().double()).abs().max().item()
     size = expected.detach().double().abs().max().item()
-    return difference / size if size else float("inf")
+    return difference / size if size and difference == difference else math.inf
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,7 +1,7 @@
 """Which classes are known by name, and what the paper of that name says they compute.
 
-A name is a promise: whoever writes ``AdamW`` expects Loshchilov & Hutter's algorithm. Only names whose formula
-is not in doubt are listed; every other class is checked for everything but the formula.
+A name is a promise: whoever writes ``AdamW`` expects Loshchilov & Hutter's algorithm. Only names whose
+formula is not in doubt are listed; every other class is checked for everything but the formula.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Oracle:
     Attributes:
         family: the name without storage and paging words: ``"AdamW"`` of ``"PagedAdamW8bit"``.
         rule: name of the rule of `adamantine.rules.RULES` without further options.
-        variants: hyperparameters to compare under, beside the defaults; those that the class does not take are
+        variants: hyperparameters to compare under, beside the defaults; those that the class does not take
+        are
             left out.
         scale_invariant: whether the paper's step is the same for g and c·g, c > 0, up to ε.
         stored: ``"exact"``, or ``"quantized"`` where the state is kept in 8 bits or less.
@@ -36,7 +37,8 @@ class Oracle:
 
 _ADAM = ({"betas": (0.8, 0.95), "eps": 1e-2}, {"amsgrad": True})
 _MOMENTUM = ({"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.9, "nesterov": True})
-#: ε = 1e-2 beside gradients of size 1: inside the root, outside, or before bias correction are then far apart.
+#: ε = 1e-2 beside gradients of size 1: inside the root, outside, or before bias correction are then far
+#: apart.
 _PLAIN = ({"betas": (0.8, 0.95), "eps": 1e-2},)
 _RMSPROP = (
     {"alpha": 0.9, "eps": 1e-2},
@@ -107,8 +109,10 @@ def oracle_of(name: str) -> Oracle | None:
 def promises_decoupled(name: str) -> bool:
     """Whether the name says that the decay is decoupled: a W after an optimizer's name, or Lion, Adam-atan2.
 
-    >>> [promises_decoupled(n) for n in ("AdamW", "SGDW", "Lion", "AdamWScheduleFree", "Adam", "SWATS", "Muon")]
-    [True, True, True, True, False, False, False]
+    >>> [promises_decoupled(name) for name in ("AdamW", "SGDW", "Lion", "AdamWScheduleFree")]
+    [True, True, True, True]
+    >>> [promises_decoupled(name) for name in ("Adam", "SWATS", "Muon")]
+    [False, False, False]
     """
     return _DECOUPLED.search(name) is not None
 

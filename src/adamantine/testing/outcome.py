@@ -31,7 +31,8 @@ class Verdict:
     """What a check's function returns.
 
     ``code`` are the lines of an example after the class's import; its last line prints ``False`` where the
-    promise says ``True``. ``inherited``: torch.optim.Optimizer itself does so, and this class does not change it.
+    promise says ``True``. ``inherited``: torch.optim.Optimizer itself does so, and this class does not change
+    it.
     """
 
     outcome: Outcome
@@ -90,7 +91,7 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether the class itself breaks something: what torch's base class does is shown and not counted."""
+        """Whether the class itself breaks something: what torch's base class does is not counted."""
         return self.outcome in FAILURES and not self.inherited
 
     def as_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from adamantine.testing.outcome import Verdict
 from adamantine.testing.subject import Subject
@@ -24,17 +25,21 @@ class Check:
     family: str
     question: str
     ask: Callable[[Subject], Verdict]
+    #: ``"determinism"``: it compares bits, which says nothing of a class whose runs differ from each other.
+    presumes: Literal["nothing", "determinism"] = "nothing"
 
 
 CHECKS: dict[str, Check] = {}
 
 
-def check(name: str, question: str) -> Callable[[Callable[[Subject], Verdict]], Callable[[Subject], Verdict]]:
+def check(
+    name: str, question: str, *, presumes: Literal["nothing", "determinism"] = "nothing"
+) -> Callable[[Callable[[Subject], Verdict]], Callable[[Subject], Verdict]]:
     """Registers a check's function."""
 
     def register(ask: Callable[[Subject], Verdict]) -> Callable[[Subject], Verdict]:
         family = ask.__module__.rpartition(".")[2]
-        CHECKS[name] = Check(name, family, question, ask)
+        CHECKS[name] = Check(name, family, question, ask, presumes)
         return ask
 
     return register

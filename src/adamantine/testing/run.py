@@ -85,6 +85,8 @@ def ask(check: Check, it: Subject) -> Result:
     """One check; whatever the class raises is a result."""
     with _undisturbed():
         try:
+            if check.presumes == "determinism" and not it.deterministic:
+                raise NotApplicable("two runs from one seed differ, so that bits cannot be compared")
             verdict = check.ask(it)
         except NotApplicable as reason:
             return Result(check.name, Outcome.NOT_APPLICABLE, str(reason))

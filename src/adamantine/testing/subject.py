@@ -110,11 +110,16 @@ class Subject:
         return optimizer.step()
 
     def run(
-        self, params: Sequence[Parameter], optimizer: torch.optim.Optimizer, times: Iterable[int]
+        self,
+        params: Sequence[Parameter],
+        optimizer: torch.optim.Optimizer,
+        times: Iterable[int],
+        *,
+        size: float = 1.0,
     ) -> Sequence[Parameter]:
         """One step per time, with `gradients` of that time."""
         for t in times:
-            gradients(params, t)
+            gradients(params, t, size=size)
             self.step(optimizer)
         return params
 
@@ -164,6 +169,16 @@ class Subject:
     def lr(self) -> dict[str, Any]:
         """The argument for the lr of the checks, where there is one."""
         return {"lr": LR} if self.accepts("lr") else {}
+
+    @cached_property
+    def deterministic(self) -> bool:
+        """Whether two runs from one seed of torch's end at the same bits."""
+        ends = []
+        for _ in range(2):
+            params = self.parameters()
+            self.run(params, self.build(params, **self.lr, **self.strong_decay), range(4))
+            ends.append([p.detach() for p in params])
+        return all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
     @cached_property
     def coupled(self) -> bool:
@@ -255,12 +270,12 @@ def load(reference: str) -> Any:
     return found
 
 
-def gradients(params: Iterable[Tensor], t: int) -> None:
-    """Sets the gradients of time ``t``: of either sign, sizes between ½ and 1½, the same at every call."""
+def gradients(params: Iterable[Tensor], t: int, *, size: float = 1.0) -> None:
+    """Sets the gradients of time ``t``: of either sign, ½ to 1½ of ``size``, the same at every call."""
     for index, p in enumerate(params):
         generator = torch.Generator().manual_seed(1000 * (t + 1) + index)
         noise = torch.rand(p.shape, generator=generator) * 2 - 1
-        p.grad = (noise + 0.5 * torch.where(noise >= 0, 1.0, -1.0)).to(p.dtype)
+        p.grad = (size * (noise + 0.5 * torch.where(noise >= 0, 1.0, -1.0))).to(p.dtype)
 
 
 def _named(given: list[Any]) -> list[Any]:

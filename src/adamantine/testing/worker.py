@@ -1,7 +1,7 @@
 """The process in which a foreign class is tried: ``python -m adamantine.testing.worker REQUEST``.
 
-A class may end the process that runs it (a segmentation fault of its kernel) or never return. It therefore runs in
-its own, which writes a line of JSON before and after every check; `isolated.py` reads them.
+A class may end the process that runs it (a segmentation fault of its kernel) or never return. It therefore
+runs in its own, which writes a line of JSON before and after every check; `isolated.py` reads them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The checks, a module per family; importing this package registers them in the order of the table."""
 
 from adamantine.testing.checks import (  # noqa: I001
-    formula as formula,
+    paper as paper,
     decay as decay,
     lr as lr,
     gradients as gradients,

@@ -9,6 +9,12 @@ from adamantine.testing.outcome import NotApplicable, Verdict, no, not_applicabl
 from adamantine.testing.registry import check
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
 
+#: Size of gradients beside which a decay of λ = ½ turns the sign of most, if it is added to them at all.
+SMALL = 1e-3
+
+#: A decay that is there, for classes that look whether it is, and hardly shows.
+FAINT = 1e-6
+
 #: The modes in which the decay does not pass through the gradient.
 DECOUPLED = frozenset({"decoupled", "independent", "corrected", "cautious", "fixed"})
 
@@ -17,15 +23,15 @@ DECOUPLED = frozenset({"decoupled", "independent", "corrected", "cautious", "fix
 def decay_applied(subject: Subject) -> Verdict:
     """With λ = 0.5 the weights end elsewhere than with λ = 0.
 
-    Promised by taking the argument. Broken by pytorch_optimizer's SignSGD (#517), which took ``weight_decay`` and
-    never applied it.
+    Promised by taking the argument. Broken by pytorch_optimizer's SignSGD (#517), which took ``weight_decay``
+    and never applied it.
     """
     if not subject.accepts("weight_decay"):
         raise NotApplicable("takes no weight_decay")
     ends = []
     for decay in (0.0, WEIGHT_DECAY):
         params = subject.parameters()
-        subject.run(params, subject.build(params, weight_decay=decay, **subject.lr), range(5))
+        subject.run(params, subject.build(params, weight_decay=decay, **subject.lr), range(5), size=SMALL)
         ends.append(copies(params))
     if not same(*ends):
         return passed(f"five steps with weight_decay={WEIGHT_DECAY} end elsewhere than with 0")
@@ -40,7 +46,7 @@ def decay_applied(subject: Subject) -> Verdict:
                 for line in subject.new("w", weight_decay=0.0, **subject.lr)
             ],
             "    for _ in range(5):",
-            "        w.grad = torch.ones_like(w)",
+            "        w.grad = torch.full_like(w, -1e-3)",
             f"        {subject.step_of()}",
             "    ends.append(w.flatten()[0].item())",
             "print(ends)",
@@ -53,8 +59,9 @@ def decay_applied(subject: Subject) -> Verdict:
 def decay_mode(subject: Subject) -> Verdict:
     """Decoupled in a class whose name says so (a W, Lion, Adam-atan2); told for every other class.
 
-    Promised by Loshchilov & Hutter (2019) for the W, by Chen et al. (2023, Algorithm 2) for Lion. Broken by Keras,
-    whose AdamW fell back to L2 (#19051), and by bitsandbytes, whose Lion was coupled on some backends (#1992).
+    Promised by Loshchilov & Hutter (2019) for the W, by Chen et al. (2023, Algorithm 2) for Lion. Broken by
+    Keras, whose AdamW fell back to L2 (#19051), and by bitsandbytes, whose Lion was coupled on some backends
+    (#1992).
     """
     found = _found(subject)
     if found.mode == "ignored":
@@ -95,8 +102,8 @@ def decay_mode(subject: Subject) -> Verdict:
 def decay_order(subject: Subject) -> Verdict:
     """θ ← (1-ηλ)θ - ηu, and not (1-ηλ)(θ - ηu), which differ by η²λu.
 
-    Loshchilov & Hutter (2019), Algorithm 2, line 12, and torch.optim.AdamW. Small, but two backends of one library
-    then train two models: bitsandbytes #2010.
+    Loshchilov & Hutter (2019), Algorithm 2, line 12, and torch.optim.AdamW. Small, but two backends of one
+    library then train two models: bitsandbytes #2010.
     """
     found = _found(subject)
     if found.mode not in DECOUPLED or found.order == "unclear":
@@ -129,8 +136,8 @@ def decay_order(subject: Subject) -> Verdict:
 def decay_follows_lr(subject: Subject) -> Verdict:
     """With a schedule that lowers lr, the decay becomes less, whatever its mode.
 
-    Loshchilov & Hutter (2019) multiply the decay by the schedule (η_t in Algorithm 2), torch by lr itself. Broken by
-    fixed decay (NVIDIA apex #1849), and by an lr kept from the constructor.
+    Loshchilov & Hutter (2019) multiply the decay by the schedule (η_t in Algorithm 2), torch by lr itself.
+    Broken by fixed decay (NVIDIA apex #1849), and by an lr kept from the constructor.
     """
     found = _found(subject)
     if found.follows_lr is None:
@@ -156,37 +163,36 @@ def decay_follows_lr(subject: Subject) -> Verdict:
 
 @check("decay-live", "weight_decay may change in training")
 def decay_live(subject: Subject) -> Verdict:
-    """``group["weight_decay"] = 0`` after two steps stops the decay: what a decay schedule needs.
+    """``group["weight_decay"]`` set after two steps is what the next one uses, as a decay schedule needs it.
 
-    Promised by torch.optim's groups, whose options are read at every step; asked for in pytorch #22343. Broken by
-    values kept from the constructor.
+    Promised by torch.optim's groups, whose options are read at every step; asked for in pytorch #22343.
+    Broken by values kept from the constructor.
     """
     if not subject.accepts("weight_decay"):
         raise NotApplicable("takes no weight_decay")
     ends = []
-    for change in (False, True):
+    for later in (FAINT, WEIGHT_DECAY):
         params = subject.parameters()
-        optimizer = subject.build(params, **subject.lr, **subject.strong_decay)
-        subject.run(params, optimizer, range(2))
+        optimizer = subject.build(params, weight_decay=FAINT, **subject.lr)
+        subject.run(params, optimizer, range(2), size=SMALL)
         for group in optimizer.param_groups:
             if "weight_decay" not in group:
                 return no("its groups have no weight_decay to change")
-            if change:
-                group["weight_decay"] = 0.0
-        subject.run(params, optimizer, range(2, 4))
+            group["weight_decay"] = later
+        subject.run(params, optimizer, range(2, 4), size=SMALL)
         ends.append(copies(params))
     if not same(*ends):
-        return passed("turned off after two steps, the next two differ")
+        return passed(f"raised from {FAINT:g} to {WEIGHT_DECAY} after two steps, the next two differ")
     if _found(subject).mode in {"ignored", "none"}:
         return not_applicable("weight_decay changes nothing")
     return violated(
-        "turned off after two steps, it goes on as before",
+        f"raised from {FAINT:g} to {WEIGHT_DECAY} after two steps, it changes nothing",
         [
             "ends = []",
-            f"for weight_decay in ({WEIGHT_DECAY}, 0.0):",
+            f"for weight_decay in ({FAINT}, {WEIGHT_DECAY}):",
             f"    w = torch.nn.Parameter({subject.tensor})",
-            *[f"    {line}" for line in subject.new("w", **subject.lr, **subject.strong_decay)],
-            "    w.grad = torch.ones_like(w)",
+            *[f"    {line}" for line in subject.new("w", weight_decay=FAINT, **subject.lr)],
+            "    w.grad = torch.full_like(w, -1e-3)",
             f"    {subject.step_of()}",
             '    optimizer.param_groups[0]["weight_decay"] = weight_decay',
             f"    {subject.step_of()}",
@@ -201,8 +207,8 @@ def decay_live(subject: Subject) -> Verdict:
 def decay_default(subject: Subject) -> Verdict:
     """A class called AdamW decays unless told not to; one called Adam does not unless told to.
 
-    The default of torch.optim's class of the same name (AdamW 0.01, every other 0) is what a change of the import
-    alone would keep. Broken by HeavyBall's AdamW (#71), whose default was 0: Adam, unless one knew.
+    The default of torch.optim's class of the same name (AdamW 0.01, every other 0) is what a change of the
+    import alone would keep. Broken by HeavyBall's AdamW (#71), whose default was 0: Adam, unless one knew.
     """
     if not subject.accepts("weight_decay"):
         raise NotApplicable("takes no weight_decay")

@@ -12,9 +12,9 @@ from adamantine.testing.subject import Subject, gradients
 def none_gradient(subject: Subject) -> Verdict:
     """A parameter whose ``.grad`` is None is skipped: it neither moves nor decays.
 
-    Promised by torch (`Optimizer.zero_grad`: "torch.optim optimizers have a different behavior if the gradient is
-    0 or None (in one case it does the step with a gradient of 0 and in the other it skips the step altogether)").
-    Frozen layers depend on it.
+    Promised by torch (`Optimizer.zero_grad`: "torch.optim optimizers have a different behavior if the
+    gradient is 0 or None (in one case it does the step with a gradient of 0 and in the other it skips the
+    step altogether)"). Frozen layers depend on it.
     """
     used, unused = subject.parameters()
     optimizer = subject.build([used, unused], **subject.lr, **subject.strong_decay)
@@ -41,8 +41,8 @@ def none_gradient(subject: Subject) -> Verdict:
 def gradients_kept(subject: Subject) -> Verdict:
     """``p.grad`` after the step is the tensor it was, to the bit.
 
-    By custom of torch.optim, whose optimizers leave gradients to `zero_grad`; logging, clipping statistics and
-    gradient accumulation read them after the step. Broken by coupled decay added in place
+    By custom of torch.optim, whose optimizers leave gradients to `zero_grad`; logging, clipping statistics
+    and gradient accumulation read them after the step. Broken by coupled decay added in place
     (``p.grad.add_(p, alpha=weight_decay)``), which a second step on the same gradients then adds again.
     """
     params = subject.parameters()
@@ -74,8 +74,8 @@ def gradients_kept(subject: Subject) -> Verdict:
 def storage_kept(subject: Subject) -> Verdict:
     """The parameter's memory is the same before and after, and holds the new values.
 
-    By custom of torch.optim, whose updates are in place: tied weights, views into a flat buffer (FSDP, DDP), CUDA
-    graphs and `share_memory` see the step only so. Broken by ``p.data = p.data - update``.
+    By custom of torch.optim, whose updates are in place: tied weights, views into a flat buffer (FSDP, DDP),
+    CUDA graphs and `share_memory` see the step only so. Broken by ``p.data = p.data - update``.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
@@ -103,8 +103,8 @@ def storage_kept(subject: Subject) -> Verdict:
 def nan_gradient(subject: Subject) -> Verdict:
     """One step with a NaN, then three good ones: are the weights numbers?
 
-    Nobody promises it: Adam's averages keep the NaN for good, torch.optim.AdamW too. Guards that skip such steps
-    (GradScaler, ``on_nonfinite="skip"``) make the difference.
+    Nobody promises it: Adam's averages keep the NaN for good, torch.optim.AdamW too. Guards that skip such
+    steps (GradScaler, ``on_nonfinite="skip"``) make the difference.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
@@ -128,8 +128,8 @@ def nan_gradient(subject: Subject) -> Verdict:
 def maximize(subject: Subject) -> Verdict:
     """With ``maximize=True`` and the negated gradients, the weights move as without, decay included.
 
-    Promised by torch.optim: "maximize the objective with respect to the params, instead of minimizing"; the decay
-    still pulls towards zero.
+    Promised by torch.optim: "maximize the objective with respect to the params, instead of minimizing"; the
+    decay still pulls towards zero.
     """
     if not subject.accepts("maximize"):
         raise NotApplicable("takes no maximize")

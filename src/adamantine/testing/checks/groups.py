@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn import Parameter
 from adamantine.testing.measure import copies, gap
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
 from adamantine.testing.registry import check
-from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
+from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients
 
 #: Two runs of the same operations on the same numbers; more than rounding in a fused list is another formula.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -27,8 +28,6 @@ def _alone(subject: Subject, index: int, steps: int, **hyper: Any) -> Parameter:
 
 
 def _own_gradient(params: list[Parameter], index: int, t: int) -> None:
-    from adamantine.testing.subject import gradients
-
     gradients(params, t)
     for other, p in enumerate(params):
         if other != index:
@@ -36,50 +35,65 @@ def _own_gradient(params: list[Parameter], index: int, t: int) -> None:
 
 
 def _separate(subject: Subject, name: str, values: tuple[Any, Any]) -> Verdict:
-    """Whether two groups with two values of one hyperparameter move as two optimizers with one value each."""
+    """Whether a group with its own value of a hyperparameter moves as if all groups had that value."""
     if subject.coupled:
         raise NotApplicable("every parameter's step depends on the others, so groups cannot be told apart")
+    subject.build(subject.parameters(), **{name: values[0]})  # NotApplicable, if it does not take the name
     options = {**subject.lr, **subject.strong_decay}
-    params = subject.parameters()
-    subject.build(params, **{name: values[0]})  # NotApplicable, if it does not take the name
     options.pop(name, None)
-    start = copies(params)
-    groups = [{"params": [p], name: value} for p, value in zip(params, values, strict=True)]
-    subject.run(params, subject.build(groups, **options), range(4))
-    twins = [_alone(subject, i, 4, **{name: value}, **options) for i, value in enumerate(values)]
-    worst = max(gap(p.detach() - s, q.detach() - s) for p, q, s in zip(params, twins, start, strict=True))
+    start = subject.parameters()
+    mixed = _in_two_groups(subject, {}, [{name: value} for value in values], options)
+    worst = 0.0
+    for index, value in enumerate(values):
+        alike = _in_two_groups(subject, {name: value}, [{}, {}], options)
+        origin = start[index].detach()
+        worst = max(worst, gap(mixed[index].detach() - origin, alike[index].detach() - origin))
     if worst <= TOLERANCE[subject.needs.dtype]:
-        return passed(f"groups with {name} {values[0]} and {values[1]} move as two optimizers would")
+        return passed(f"groups with {name} {values[0]} and {values[1]} each move by their own")
     return violated(
-        f"two groups with {name} {values[0]} and {values[1]} move otherwise than two optimizers with these, by "
-        f"{worst:.2g} of the movement",
+        f"of two groups with {name} {values[0]} and {values[1]}, one moves otherwise than where that is the "
+        f"value of all, by {worst:.2g} of the movement",
         [
-            f"a, b, alone = (torch.nn.Parameter({subject.tensor}) for _ in range(3))",
-            *subject.new(groups=_groups_code(subject, name, values), **options),
-            *subject.new("alone", name="single", **{name: values[1]}, **options),
+            f"a, b, c, d = (torch.nn.Parameter({subject.tensor}) for _ in range(4))",
+            *subject.new(groups=_groups_code(subject, "ab", name, values), name="mixed", **options),
+            *subject.new(groups=_groups_code(subject, "cd"), name="alike", **{name: values[1]}, **options),
             "for t in range(4):",
-            "    for w in (a, b, alone):",
+            "    for w in (a, b, c, d):",
             "        w.grad = torch.ones_like(w) * (1 - t / 2)",
-            f"    {subject.step_of()}",
-            f"    {subject.step_of('single')}",
+            f"    {subject.step_of('mixed')}",
+            f"    {subject.step_of('alike')}",
             f'print("in a group with {name}={values[1]}:", b.flatten()[0].item())',
-            'print("in an optimizer with it:", alone.flatten()[0].item())',
-            "print(torch.allclose(b, alone, rtol=1e-6))",
+            'print("where all have it:", d.flatten()[0].item())',
+            "print(torch.allclose(b, d, rtol=1e-6))",
         ],
     )
 
 
-def _groups_code(subject: Subject, name: str, values: tuple[Any, Any]) -> str:
+def _in_two_groups(
+    subject: Subject, everywhere: dict[str, Any], own: list[dict[str, Any]], options: dict[str, Any]
+) -> list[Parameter]:
+    """Two parameters after four steps, each in a group with its own options."""
+    params = subject.parameters()
+    groups = [{"params": [p], **each} for p, each in zip(params, own, strict=True)]
+    subject.run(params, subject.build(groups, **everywhere, **options), range(4))
+    return params
+
+
+def _groups_code(
+    subject: Subject, params: Sequence[str], name: str = "", values: tuple[Any, ...] = ()
+) -> str:
+    """Code of a group per parameter, each with its value."""
+
     def entry(p: str) -> str:
         return f'("{p}", {p})' if subject.needs.named else p
 
-    inside = ", ".join(
-        f'{{"params": [{entry(p)}], "{name}": {value!r}}}' for p, value in zip("ab", values, strict=True)
-    )
+    own = [f', "{name}": {value!r}' for value in values] or [""] * len(params)
+
+    inside = ", ".join(f'{{"params": [{entry(p)}]{value}}}' for p, value in zip(params, own, strict=True))
     return f"[{inside}]"
 
 
-@check("group-lr", "every group has its own lr")
+@check("group-lr", "every group has its own lr", presumes="determinism")
 def group_lr(subject: Subject) -> Verdict:
     """Layer-wise rates: each group moves as an optimizer of its own would with the group's lr.
 
@@ -89,17 +103,17 @@ def group_lr(subject: Subject) -> Verdict:
     return _separate(subject, "lr", (LR, LR / 4))
 
 
-@check("group-decay", "every group has its own weight_decay")
+@check("group-decay", "every group has its own weight_decay", presumes="determinism")
 def group_decay(subject: Subject) -> Verdict:
     """No decay for biases and norms is a group with ``weight_decay=0``; it must be heeded.
 
-    Promised by torch.optim ("Per-parameter options"); asked for in pytorch #1402. Broken by a decay that is read
-    from the defaults.
+    Promised by torch.optim ("Per-parameter options"); asked for in pytorch #1402. Broken by a decay that is
+    read from the defaults.
     """
     return _separate(subject, "weight_decay", (WEIGHT_DECAY, 0.0))
 
 
-@check("group-betas", "every group has its own betas or momentum")
+@check("group-betas", "every group has its own betas or momentum", presumes="determinism")
 def group_betas(subject: Subject) -> Verdict:
     """The averages' rates per group, as torch.optim promises for every option of the constructor."""
     for name, values in {
@@ -115,7 +129,7 @@ def group_betas(subject: Subject) -> Verdict:
     raise NotApplicable("takes no pair of betas, no momentum and no alpha")
 
 
-@check("group-independence", "two groups with the same numbers move as one")
+@check("group-independence", "two groups with the same numbers move as one", presumes="determinism")
 def group_independence(subject: Subject) -> Verdict:
     """Splitting the parameters into groups, in either order, changes no weight.
 
@@ -141,9 +155,7 @@ def group_independence(subject: Subject) -> Verdict:
                     f"a, b, c, d = (torch.nn.Parameter({subject.tensor}) for _ in range(4))",
                     *subject.new("a", "b", name="one", **subject.lr, **subject.strong_decay),
                     *subject.new(
-                        groups='[{"params": [c]}, {"params": [d]}]'
-                        if not subject.needs.named
-                        else '[{"params": [("c", c)]}, {"params": [("d", d)]}]',
+                        groups=_groups_code(subject, "cd"),
                         name="two",
                         **subject.lr,
                         **subject.strong_decay,
@@ -161,12 +173,12 @@ def group_independence(subject: Subject) -> Verdict:
     return passed("one group or two, in either order: the same movement")
 
 
-@check("independence", "a parameter's steps do not depend on the other parameters")
+@check("independence", "a parameter's steps do not depend on the other parameters", presumes="determinism")
 def independence(subject: Subject) -> Verdict:
     """The same parameter alone, and beside another, takes the same steps to the bit.
 
-    By every elementwise formula. Optimizers that estimate one number for the whole net (D-Adaptation, Prodigy) or
-    clip inside mean to depend on the others: told, and judged only where the formula is known.
+    By every elementwise formula. Optimizers that estimate one number for the whole net (D-Adaptation,
+    Prodigy) or clip inside mean to depend on the others: told, and judged only where the formula is known.
     """
     if not subject.coupled:
         return passed("three steps alone equal three steps beside another parameter, to the bit")
@@ -190,13 +202,13 @@ def independence(subject: Subject) -> Verdict:
     )
 
 
-@check("add-param-group", "a group added in training starts like a new optimizer")
+@check("add-param-group", "a group added in training starts like a new optimizer", presumes="determinism")
 def add_param_group(subject: Subject) -> Verdict:
     """Unfreezing a layer: the new parameter's steps are those of an optimizer that starts with it.
 
     `Optimizer.add_param_group`: "useful when fine tuning a pre-trained network as frozen layers can be made
-    trainable and added to the Optimizer as training progresses". Broken by one step count for all, which skips the
-    newcomer's bias correction.
+    trainable and added to the Optimizer as training progresses". Broken by one step count for all, which
+    skips the newcomer's bias correction.
     """
     if subject.coupled:
         raise NotApplicable("every parameter's step depends on the others")
@@ -232,7 +244,7 @@ def add_param_group(subject: Subject) -> Verdict:
             "late.grad = alone.grad = torch.ones_like(late)",
             subject.step_of(),
             subject.step_of("single"),
-            'print("added:", late.flatten()[0].item(), "in an optimizer of its own:", alone.flatten()[0].item())',
+            'print("added:", late.flatten()[0].item(), "alone:", alone.flatten()[0].item())',
             "print(torch.allclose(late, alone, rtol=1e-6))",
         ],
     )

@@ -24,13 +24,8 @@ def is_optimizer(subject: Subject) -> Verdict:
 
 @check("deterministic", "the same steps from the same start, to the bit")
 def deterministic(subject: Subject) -> Verdict:
-    """Two runs with torch's seed set alike. Stochastic rounding may draw from torch's generator, and from no other."""
-    ends = []
-    for _ in range(2):
-        params = subject.parameters()
-        subject.run(params, subject.build(params, **subject.lr, **subject.strong_decay), range(4))
-        ends.append(copies(params))
-    if same(*ends):
+    """Two runs with one seed. Stochastic rounding may draw from torch's generator and from no other."""
+    if subject.deterministic:
         return passed("two runs of four steps, the same bits")
     return violated(
         "two runs from one start and seed end differently",
@@ -48,7 +43,7 @@ def deterministic(subject: Subject) -> Verdict:
     )
 
 
-@check("threads", "the number of threads changes no bit")
+@check("threads", "the number of threads changes no bit", presumes="determinism")
 def threads(subject: Subject) -> Verdict:
     """One thread and two, on a weight that is large enough to be shared among them."""
     ends = []
@@ -66,8 +61,9 @@ def threads(subject: Subject) -> Verdict:
 def closure(subject: Subject) -> Verdict:
     """``loss = optimizer.step(closure)``, where the closure computes loss and gradients.
 
-    Promised by torch.optim ("step(closure)": reevaluates the model and returns the loss). Broken by a ``step`` under
-    ``no_grad`` that calls the closure there, so that ``backward`` fails, or that forgets the loss.
+    Promised by torch.optim ("step(closure)": reevaluates the model and returns the loss). Broken by a
+    ``step`` under ``no_grad`` that calls the closure there, so that ``backward`` fails, or that forgets the
+    loss.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
@@ -107,9 +103,13 @@ def closure(subject: Subject) -> Verdict:
     )
 
 
-@check("under-no-grad", "steps under torch.no_grad, and leaves leaves that require gradients")
+@check(
+    "under-no-grad",
+    "steps under torch.no_grad, and leaves leaves that require gradients",
+    presumes="determinism",
+)
 def under_no_grad(subject: Subject) -> Verdict:
-    """The step inside and outside of ``torch.no_grad()`` is the same, and no graph hangs on the weights after it."""
+    """The step is the same inside and outside of ``torch.no_grad()``, and no graph hangs on the weights."""
     ends = []
     for enabled in (True, False):
         params = subject.parameters()
@@ -156,7 +156,7 @@ def zero_grad(subject: Subject) -> Verdict:
 
 @check("step-hooks", "runs step hooks, once before and once after")
 def step_hooks(subject: Subject) -> Verdict:
-    """`register_step_pre_hook` and `register_step_post_hook`, which profilers, loggers and audits hang on to."""
+    """`register_step_pre_hook` and `register_step_post_hook`, which profilers, loggers and audits use."""
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
     before = copies(params)
@@ -192,7 +192,8 @@ def step_hooks(subject: Subject) -> Verdict:
 def refuses_nonsense(subject: Subject) -> Verdict:
     """A negative or NaN lr, a negative decay, β = 1, no parameters, one parameter twice.
 
-    torch.optim refuses all of these with ValueError (common_optimizers' error inputs); whoever does not trains on.
+    torch.optim refuses all of these with ValueError (common_optimizers' error inputs); whoever does not
+    trains on.
     """
     p = subject.parameters(1)
     wrong: dict[str, tuple[list[Any], dict[str, Any]]] = {
@@ -218,7 +219,7 @@ def refuses_nonsense(subject: Subject) -> Verdict:
     return no(f"takes {', '.join(taken)}; refuses {', '.join(refused) or 'nothing'}")
 
 
-@check("grad-scaler", "works with torch.amp.GradScaler")
+@check("grad-scaler", "works with torch.amp.GradScaler", presumes="determinism")
 def grad_scaler(subject: Subject) -> Verdict:
     """Scaled gradients are unscaled before the step, and a step that overflows is left out."""
     if subject.needs.closure:

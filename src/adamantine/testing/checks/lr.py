@@ -15,8 +15,8 @@ from adamantine.testing.subject import LR, Subject, gradients
 def zero_lr(subject: Subject) -> Verdict:
     """With lr = 0 in its group, a new optimizer leaves every bit of the weights, with and without gradients.
 
-    Relied upon by torch.distributed.checkpoint, which makes the state by such a step (`_init_optim_state`: "make
-    lr to zero when calling step()"), and by warm-ups that start at 0. Broken by decay that ignores lr:
+    Relied upon by torch.distributed.checkpoint, which makes the state by such a step (`_init_optim_state`:
+    "make lr to zero when calling step()"), and by warm-ups that start at 0. Broken by decay that ignores lr:
     θ ← (1-λ)θ whatever lr is.
     """
     for zero in (True, False):
@@ -85,8 +85,9 @@ def zero_lr_later(subject: Subject) -> Verdict:
 def dcp_initialisation(subject: Subject) -> Verdict:
     """`get_optimizer_state_dict` before the first step, as every sharded training does that saves or resumes.
 
-    torch.distributed.checkpoint.state_dict takes one step with zero gradients and lr = 0 to make the state, and
-    calls ``step(closure=None)``. Broken by decay that ignores lr, by a ``step`` that cannot do without a closure.
+    torch.distributed.checkpoint.state_dict takes one step with zero gradients and lr = 0 to make the state,
+    and calls ``step(closure=None)``. Broken by decay that ignores lr, by a ``step`` that cannot do without a
+    closure.
     """
     if not torch.distributed.is_available():
         raise NotApplicable("this torch has no torch.distributed")
@@ -124,9 +125,9 @@ def dcp_initialisation(subject: Subject) -> Verdict:
 def lr_schedule(subject: Subject) -> Verdict:
     """Under LambdaLR, which halves lr each step, every movement is that of constant lr times the factor.
 
-    Promised by torch.optim ("How to adjust learning rate"): schedulers write ``group["lr"]`` and the optimizer
-    reads it at every step. Broken by classes that keep the constructor's lr. Judged where the formula is known to
-    be linear in lr.
+    Promised by torch.optim ("How to adjust learning rate"): schedulers write ``group["lr"]`` and the
+    optimizer reads it at every step. Broken by classes that keep the constructor's lr. Judged where the
+    formula is known to be linear in lr.
     """
     if not subject.lr:
         raise NotApplicable("takes no lr")

@@ -82,19 +82,19 @@ LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
-@check("non-contiguous", "a parameter's layout in memory changes nothing")
+@check("non-contiguous", "a parameter's layout in memory changes nothing", presumes="determinism")
 def non_contiguous(subject: Subject) -> Verdict:
     """Transposed, strided, and as a view at an odd offset: the values are those of the contiguous twin.
 
-    By every elementwise formula; `torch.testing._internal.common_optimizers` has such inputs. Broken by kernels
-    that read ``data_ptr`` and ``numel`` alone, and write the right numbers to the wrong weights.
+    By every elementwise formula; `torch.testing._internal.common_optimizers` has such inputs. Broken by
+    kernels that read ``data_ptr`` and ``numel`` alone, and write the right numbers to the wrong weights.
     """
     return _laid_out(subject, "weights")
 
 
-@check("non-contiguous-gradient", "a gradient's layout in memory changes nothing")
+@check("non-contiguous-gradient", "a gradient's layout in memory changes nothing", presumes="determinism")
 def non_contiguous_gradient(subject: Subject) -> Verdict:
-    """The same for ``p.grad``: autograd hands out transposed gradients for ``x @ w.T``, expanded ones for sums."""
+    """The same for ``p.grad``: autograd hands out transposed ones for ``x @ w.T``, expanded ones for sums."""
     return _laid_out(subject, "gradients")
 
 

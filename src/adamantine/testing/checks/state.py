@@ -30,19 +30,19 @@ def inherits_loading(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
-@check("resume", "a state dict loaded into a new optimizer continues bit for bit")
+@check("resume", "a state dict loaded into a new optimizer continues bit for bit", presumes="determinism")
 def resume(subject: Subject) -> Verdict:
-    """Three steps, the state dict into a new optimizer with another lr over copies of the weights, three more.
+    """Three steps, the state dict into a new optimizer with another lr over copied weights, three more.
 
-    Promised by torch.optim ("load_state_dict: loads the optimizer state"); what a checkpoint is for. Broken by counts
-    and buffers kept in attributes, outside of ``state`` and the groups.
+    Promised by torch.optim ("load_state_dict: loads the optimizer state"); what a checkpoint is for. Broken
+    by counts and buffers kept in attributes, outside of ``state`` and the groups.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr, **subject.strong_decay)
     subject.run(params, optimizer, range(3))
     saved = copy.deepcopy(optimizer.state_dict())
     others = twins(params)
-    other_lr = {"lr": LR / 2} if subject.lr else {}
+    other_lr: dict[str, Any] = {"lr": LR / 2} if subject.lr else {}
     successor = subject.build(others, **other_lr, **subject.strong_decay)
     successor.load_state_dict(saved)
     torch.manual_seed(1)
@@ -74,7 +74,7 @@ def _three_steps(subject: Subject) -> list[str]:
 
 
 def _successor(subject: Subject, saved: str) -> list[str]:
-    other_lr = {"lr": LR / 2} if subject.lr else {}
+    other_lr: dict[str, Any] = {"lr": LR / 2} if subject.lr else {}
     return [
         "v = torch.nn.Parameter(w.detach().clone())",
         *subject.new("v", name="successor", **other_lr, **subject.strong_decay),
@@ -94,12 +94,12 @@ def _three_more(subject: Subject) -> list[str]:
     ]
 
 
-@check("state-is-safe", "a saved state dict loads with weights_only=True, unchanged")
+@check("state-is-safe", "a saved state dict loads with weights_only=True, unchanged", presumes="determinism")
 def state_is_safe(subject: Subject) -> Verdict:
     """``torch.save`` and ``torch.load`` with its default since torch 2.6, then three steps as without.
 
-    torch.load refuses whatever is not tensors and plain values (weights_only): a state that needs more cannot be
-    loaded from a file that one does not trust.
+    torch.load refuses whatever is not tensors and plain values (weights_only): a state that needs more cannot
+    be loaded from a file that one does not trust.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr, **subject.strong_decay)
@@ -137,11 +137,11 @@ def state_is_safe(subject: Subject) -> Verdict:
 
 @check("state-dtype", "loading keeps the dtype of the state")
 def state_dtype(subject: Subject) -> Verdict:
-    """bfloat16 weights, some steps, a state dict loaded: every state tensor has the dtype in which it was saved.
+    """bfloat16 weights, some steps, a state dict loaded: every state tensor has the dtype it was saved in.
 
-    A class that keeps float32 averages for bfloat16 weights loses them on loading if it leaves that to torch, which
-    casts state to the parameter's dtype (pytorch #43706). For a class whose averages have the weights' dtype it is
-    told whether float32 ones, from another class, would be kept.
+    A class that keeps float32 averages for bfloat16 weights loses them on loading if it leaves that to torch,
+    which casts state to the parameter's dtype (pytorch #43706). For a class whose averages have the weights'
+    dtype it is told whether float32 ones, from another class, would be kept.
     """
     params = subject.parameters(dtype=torch.bfloat16)
     try:
@@ -205,9 +205,9 @@ def _dtypes(state_dict: dict[str, Any]) -> dict[str, torch.dtype]:
 def snapshot_kept(subject: Subject) -> Verdict:
     """Load, step, and look at the dictionary that was given: it is what it was.
 
-    As `Module.load_state_dict` does, which copies. torch.optim.Optimizer keeps the very tensors of the dictionary
-    where their dtype and device fit, and its steps then write into them: of a snapshot in memory ("best so far", a
-    fork of a run) only the first loading is right.
+    As `Module.load_state_dict` does, which copies. torch.optim.Optimizer keeps the very tensors of the
+    dictionary where their dtype and device fit, and its steps then write into them: of a snapshot in memory
+    ("best so far", a fork of a run) only the first loading is right.
     """
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
@@ -227,7 +227,8 @@ def snapshot_kept(subject: Subject) -> Verdict:
             *_three_steps(subject),
             "snapshot = copy.deepcopy(optimizer.state_dict())",
             "def numbers(snapshot):",
-            "    return [v.float().mean().item() for v in snapshot['state'][0].values() if torch.is_tensor(v)]",
+            "    state = snapshot['state'][0].values()",
+            "    return [v.float().mean().item() for v in state if torch.is_tensor(v)]",
             "before = numbers(snapshot)",
             *_successor(subject, "snapshot"),
             "v.grad = torch.ones_like(v)",
@@ -251,15 +252,15 @@ def _plain(state_dict: dict[str, Any]) -> list[Any]:
     ]
 
 
-@check("deepcopy", "a deep copy is an optimizer of its own")
+@check("deepcopy", "a deep copy is an optimizer of its own", presumes="determinism")
 def deepcopy(subject: Subject) -> Verdict:
     """`copy.deepcopy`, for a trial step or a fork: it goes on as the original would, and leaves it alone."""
     return _copied(subject, copy.deepcopy, "copy.deepcopy(optimizer)", "import copy")
 
 
-@check("pickle", "survives pickling")
+@check("pickle", "survives pickling", presumes="determinism")
 def pickling(subject: Subject) -> Verdict:
-    """``pickle.dumps`` of the optimizer itself, as spawned processes and some launchers do; torch.optim's can."""
+    """``pickle.dumps`` of the optimizer itself, as spawned processes and some launchers do."""
     try:
         return _copied(
             subject,

@@ -19,9 +19,9 @@ STEPS = 8
 
 #: Largest difference that is rounding, relative to the largest movement. In float64, 1e-6: implementations
 #: keep single factors in float32 (torch.optim.NAdam its Πμ, 6e-8 each), and every difference of formula that
-#: the variants are there for is above 1e-3. In float32: the weights, of size 1, are rounded to 6e-8 at each of
-#: 8 steps, which is 5e-5 of a movement of LR. Quantized: 8 bits over blocks of a non-linear code, whose steps
-#: are up to 1/16 of a value.
+#: the variants are there for is above 1e-3. In float32: the weights, of size 1, are rounded to 6e-8 at each
+#: of 8 steps, which is 5e-5 of a movement of LR. Quantized: 8 bits over blocks of a non-linear code, whose
+#: steps are up to 1/16 of a value.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-4}
 QUANTIZED = 0.15
 
@@ -126,9 +126,9 @@ def example_code(subject: Subject, oracle: Oracle, variant: Mapping[str, Any]) -
 def scale_invariance(subject: Subject) -> Verdict:
     """g and 1000 g give the same movement.
 
-    Promised for Adam's family by Kingma & Ba (2015, section 2.1: invariant to the scale of the gradients), for
-    Lion by its sign. It is why a loss may be averaged or summed. Asked at gradients ≥ ½, where ε = 1e-8 is
-    1e-8 of them.
+    Promised for Adam's family by Kingma & Ba (2015, section 2.1: invariant to the scale of the gradients),
+    for Lion by its sign. It is why a loss may be averaged or summed. Asked at gradients ≥ ½, where ε = 1e-8
+    is 1e-8 of them.
     """
     ends = []
     for factor in (1.0, 1000.0):
