@@ -41,8 +41,8 @@ def audit(
 ) -> Audit:
     """What decays in this training, by how much, and what is wrong with it.
 
-    Nothing changes: no parameter, no optimizer state, no schedule, no random state. The model does not run and
-    is not copied.
+    Nothing changes: no parameter, no optimizer state, no schedule, no random state. The model is neither run
+    nor copied.
 
     Args:
         optimizer: any ``torch.optim.Optimizer``, or a sequence of those that train this model together (GANs,
@@ -51,8 +51,8 @@ def audit(
         steps: optimizer steps of the whole run. None: as the scheduler says, if it does.
         steps_per_epoch: optimizer steps in an epoch, for timescales in epochs.
         scheduler: the lr scheduler or schedulers; copies of them are played forward.
-        interval: whether ``scheduler.step()`` is called once per ``"step"`` or per ``"epoch"``. None: judged by
-            the length of the schedule against ``steps`` and ``steps_per_epoch``.
+        interval: whether ``scheduler.step()`` is called once per ``"step"`` or per ``"epoch"``. None: judged
+            by the length of the schedule against ``steps`` and ``steps_per_epoch``.
         every: the ledger's interval in steps (``with audit(...) as ledger:``); None: adapts to its own cost.
         ignore: codes not to report, ``"decays-bias"``, or for some parameters only: ``"decays-bias:head.*"``.
 
@@ -221,11 +221,11 @@ def _lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 @contextmanager
 def _same_random_state() -> Iterator[None]:
-    """The random states of Python, NumPy and torch (CPU) as they were, whatever a schedule or a dry run draws."""
-    kept = random.getstate(), np.random.get_state()
+    """Python's, NumPy's and torch's (CPU) random state as it was, whatever a schedule or a dry run draws."""
+    kept = random.getstate(), np.random.get_state()  # noqa: NPY002  # the global one is the user's
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(kept[0])
-            np.random.set_state(kept[1])
+            np.random.set_state(kept[1])  # noqa: NPY002

@@ -75,7 +75,7 @@ def _peak(settings: Mapping[str, Any], highest: float) -> float:
     if settings.get("peak_lr") is not None:
         return number(settings["peak_lr"])
     try:
-        return max(highest, peak_lr(settings))
+        return max(highest, peak_lr(settings)) if "constructed_lr" in settings else highest
     except (KeyError, TypeError, ValueError):
         return highest
 

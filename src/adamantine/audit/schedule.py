@@ -23,9 +23,13 @@ from adamantine.audit.horizon import counts_epochs, horizon
 from adamantine.audit.model import Plan
 
 Numbers = NDArray[np.float64]
+#: lr and λ of every group.
+Values = list[tuple[float, float]]
 
-#: Calls of a scheduler that are really made: 100,000 take about half a second for torch's own.
-MAX_CALLS = 100_000
+#: Calls of a scheduler that are really made where it has no closed form: some seconds for torch's own.
+MAX_CALLS = 1_000_000
+#: Values kept of a course: a run of 450,000 steps is then seen every 23 steps.
+MAX_VALUES = 20_000
 #: Looked at where nobody says how long the run is: long enough to pass the usual warm-up.
 LOOK_AHEAD = 10_000
 
@@ -103,22 +107,19 @@ def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan:
     stride = plan.steps_per_epoch or 1 if plan.interval == "epoch" else 1
     done = max([int(getattr(s, "last_epoch", 0) or 0) for s in schedulers], default=0) * stride
     left = max((plan.steps or LOOK_AHEAD) - done, 1)
-    wanted = -(-left // stride) if schedulers else 1
-    calls = min(wanted, MAX_CALLS)
-    present = [_numbers(group) for group in groups]
-    doubt, refused = "", None
-    values = [present]
+    calls = -(-left // stride) - 1 if schedulers else 0  # the present value needs none
+    values, seen, doubt, refused = [[_numbers(group) for group in groups]], [0], "", None
     try:
         rehearsal = Rehearsal(schedulers, own)
-        values += rehearsal.play(calls - 1, stride)
-        refused = rehearsal.refused
+        further, called = rehearsal.play(calls, stride)
+        values, seen = values + further, seen + called
+        if rehearsal.refused:
+            refused = (done + rehearsal.refused[0] * stride, rehearsal.refused[1])
+        elif called and called[-1] < calls:
+            doubt = f"only the first {called[-1] * stride:,} of {left:,} steps were played; the rest keeps lr"
     except _NotPlayable as error:
         doubt = str(error)
-    if refused:
-        refused = (done + refused[0] * stride, refused[1])
-    elif wanted > calls:
-        doubt = f"only the first {calls * stride:,} of {left:,} steps were played; the rest keeps the last lr"
-    at = done + stride * np.arange(len(values), dtype=np.int64)
+    at = done + stride * np.array(seen, dtype=np.int64)
     lasts = np.diff(np.append(at, max(done + left, int(at[-1]) + 1)))
     table = np.array(values, dtype=np.float64).reshape(len(values), len(groups), 2)
     return Course(at, lasts, table[:, :, 0].T, table[:, :, 1].T, plan.steps is not None, doubt, refused)
@@ -150,25 +151,54 @@ class Rehearsal:
             self.players = [copy.deepcopy(scheduler, memo) for scheduler in schedulers]
         except Exception as error:
             raise _NotPlayable(f"a scheduler cannot be copied ({type(error).__name__}: {error})") from error
+        self.starts = [int(getattr(scheduler, "last_epoch", 0) or 0) for scheduler in schedulers]
         self.refused: tuple[int, str] | None = None
 
-    def play(self, calls: int, stride: int) -> list[list[tuple[float, float]]]:
-        """Each group's lr and λ after each call; ends early, with `refused` set, where a scheduler raises."""
+    def play(self, calls: int, stride: int) -> tuple[list[Values], list[int]]:
+        """Each group's lr and λ after up to `MAX_VALUES` of the calls, and which calls these are.
+
+        Ends early, with `refused` set, where a scheduler raises.
+        """
+        if not self.players or calls < 1:
+            return [], []
         groups = [group for each in self.shells for group in each.param_groups]
-        seen: list[list[tuple[float, float]]] = []
-        if not self.players:
-            return seen
+        spacing = -(-calls // MAX_VALUES)
+        jumps = spacing > 1 and self._jumps()
+        values: list[Values] = []
+        called: list[int] = []
         with warnings.catch_warnings():  # no update happens between these steps, as torch would warn
             warnings.simplefilter("ignore")
-            for call in range(1, calls + 1):
+            for call in range(spacing, calls + 1, spacing) if jumps else range(1, min(calls, MAX_CALLS) + 1):
                 try:
-                    for player in self.players:
-                        _advance(player, call, stride)
+                    for player, start in zip(self.players, self.starts, strict=True):
+                        if jumps:
+                            player.step(start + call)
+                        else:
+                            _advance(player, call, stride)
                 except Exception as error:
                     self.refused = (call, f"{type(error).__name__}: {error}")
                     break
-                seen.append([_numbers(group) for group in groups])
-        return seen
+                if call % spacing == 0:
+                    values.append([_numbers(group) for group in groups])
+                    called.append(call)
+        return values, called
+
+    def _jumps(self) -> bool:
+        """Whether every scheduler can be asked for a step by its number: a closed form of torch's or ours, and
+        no other scheduler that writes into the same groups."""
+        owners = {id(player.optimizer) for player in self.players}
+        return len(owners) == len(self.players) and all(map(_has_closed_form, self.players))
+
+
+def _has_closed_form(player: Any) -> bool:
+    cls = type(player)
+    if not cls.__module__.startswith(("torch.optim.lr_scheduler", "adamantine.torch.")):
+        return False
+    return hasattr(player, "_get_closed_form_lr") or cls.__name__ in _FUNCTIONS_OF_THE_STEP
+
+
+#: torch's schedulers without that method whose lr is a function of the step alone.
+_FUNCTIONS_OF_THE_STEP = frozenset({"LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts"})
 
 
 def _advance(player: Any, call: int, stride: int) -> None:
@@ -187,7 +217,7 @@ def shell(optimizer: Any) -> Any:
     for group in optimizer.param_groups:
         kept = {key: copy.deepcopy(value) for key, value in group.items() if key not in _OF_PARAMETERS}
         groups.append({**kept, "params": []})
-    plain = {
+    plain: dict[str, Any] = {
         key: value
         for key, value in getattr(optimizer, "__dict__", {}).items()
         if isinstance(value, bool | int | float | str | tuple | None)

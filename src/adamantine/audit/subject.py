@@ -147,6 +147,7 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     keep = (*modules.values(), *(p.tensor for p in parameters))
     mine = [s for s in course_makers if any(s.optimizer is o for o in used)]
     run = course([group for _, _, group in raw], mine, plan, Own(used, keep))
+    whole = not run.doubt and run.at[0] == 0
     known: dict[Any, Behaviour] = {}
     groups = []
     for index, (optimizer, place, group) in enumerate(raw):
@@ -160,7 +161,7 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
                 settings=settings,
                 members=tuple(p for p in parameters if index in p.groups),
                 behaviour=_behaviour(optimizer, place, settings, group["params"], known),
-                peak_lr=_peak(settings, lrs),
+                peak_lr=_peak(settings, lrs, whole and any(s.optimizer is optimizer for s in mine)),
                 lrs=lrs,
                 decays=decays,
             )
@@ -213,10 +214,10 @@ def _places(groups: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 def _of_model(modules: dict[str, nn.Module], places: Mapping[int, list[int]]) -> list[Parameter]:
     uses: dict[int, tuple[Tensor, list[str]]] = {}
     for prefix, module in modules.items():
-        for attribute, tensor in module._parameters.items():
-            if tensor is not None:
+        for attribute, own in module._parameters.items():
+            if own is not None:
                 name = f"{prefix}.{attribute}" if prefix else attribute
-                uses.setdefault(id(tensor), (tensor, []))[1].append(name)
+                uses.setdefault(id(own), (own, []))[1].append(name)
     listed = listed_by_model(modules, [name for _, names in uses.values() for name in names])
     found = []
     for tensor, (name, *aliases) in uses.values():
@@ -271,10 +272,12 @@ def _behaviour(
     return known[key]
 
 
-def _peak(settings: Mapping[str, Any], lrs: Numbers) -> float:
-    """The highest lr of the course and of what the group itself knows."""
+def _peak(settings: Mapping[str, Any], lrs: Numbers, whole: bool) -> float:
+    """The highest lr of the course; where it is not the ``whole`` one, or of what the group itself knows."""
     highest = float(np.max(lrs))
+    if whole or settings.get("peak_lr") is not None:
+        return highest
     try:
-        return max(highest, peak_lr(settings)) if settings.get("peak_lr") is None else highest
+        return max(highest, peak_lr(settings))
     except (KeyError, TypeError, ValueError):
         return highest

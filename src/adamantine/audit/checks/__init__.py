@@ -1,7 +1,7 @@
 """What the static audit looks for: one file per family, one function per check.
 
-A check is a function from a `Subject` to findings; its docstring argues the severity. `CATALOGUE` has every code
-with what it means in general.
+A check is a function from a `Subject` to findings; its docstring argues the severity. `CATALOGUE` has every
+code with what it means in general.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ STALLED_UPDATES = Kind(
     severity="warning",
     title=Words("updates are rounded to nothing", "更新被舍入成零"),
     why=Words(
-        "In low precision a step smaller than half the distance to the next number leaves the weight as it was.",
+        "In low precision a step smaller than half the distance to the next number leaves the weight as it "
+        "was.",
         "在低精度下，若一步小于到下一个可表示数距离的一半，权重就不会变。",
     ),
     remedy=Words(

@@ -16,7 +16,8 @@ NOT_IN_OPTIMIZER = Kind(
     severity="error",
     title=Words("parameters that require a gradient are in no group", "需要梯度的参数不在任何组里"),
     why=Words(
-        "They get gradients and never move: made after the optimizer, filtered out by mistake, or a layer that "
+        "They get gradients and never move: made after the optimizer, filtered out by mistake, or a layer "
+        "that "
         "nobody listed.",
         "它们有梯度，却从不更新：要么是在优化器之后创建的，要么被误过滤，要么漏列了一层。",
     ),
@@ -58,9 +59,12 @@ TIED_SPLIT = Kind(
     severity="error",
     title=Words("tensors that share memory are separate parameters", "共享内存的张量被当作不同的参数"),
     why=Words(
-        "The weights were tied by their data, not as one Parameter: each name has its own gradient and state, and "
+        "The weights were tied by their data, not as one Parameter: each name has its own gradient and "
+        "state, "
+        "and "
         "the one memory is stepped and decayed once per name.",
-        "权重是通过数据绑定的，而不是同一个 Parameter：每个名字都有自己的梯度和状态，同一块内存会按名字数重复更新和衰减。",
+        "权重是通过数据绑定的，而不是同一个 Parameter：每个名字都有自己的梯度和状态，同一块内存会按名字数重复"
+        "更新和衰减。",
     ),
     remedy=Words(
         "Tie the Parameter itself: head.weight = embedding.weight.",
@@ -94,8 +98,8 @@ def not_in_optimizer(subject: Subject) -> Iterator[Finding]:
 
 
 def not_of_model(subject: Subject) -> Iterator[Finding]:
-    """Error where a parameter of the model is left out that has the stray's shape: the copy is trained instead
-    of the original. Note otherwise: a loss with parameters of its own, another model."""
+    """Error where a parameter of the model is left out that has the stray's shape: the copy is trained in
+    place of the original. Note otherwise: a loss with parameters of its own, another model."""
     strays = [p for p in subject.parameters if not p.of_model]
     if not strays:
         return
@@ -169,8 +173,8 @@ def _repeated(subject: Subject) -> Iterator[tuple[list[Parameter], bool]]:
 
 
 def tied_split(subject: Subject) -> Iterator[Finding]:
-    """Error: no training wants two optimizer states for one memory. Only exactly equal extents are taken; views
-    of one flat buffer do not overlap."""
+    """Error: no training wants two optimizer states for one memory. Only exactly equal extents are taken;
+    views of one flat buffer do not overlap."""
     extents: dict[tuple[str, int, int], list[Parameter]] = {}
     for parameter in subject.parameters:
         if parameter.groups and (extent := _extent(parameter)):

@@ -16,8 +16,11 @@ L2_IN_ADAPTIVE = Kind(
     severity="error",
     title=Words("L2 regularization inside an adaptive optimizer", "自适应优化器里的 L2 正则化"),
     why=Words(
-        "λθ is added to the gradient and then divided by the running size of the gradients, √v̂. Weights with "
-        "large gradients hardly decay, weights with small gradients decay hard. It is not weight decay, and lr "
+        "λθ is added to the gradient and then divided by the running size of the gradients, √v̂. Weights "
+        "with "
+        ""
+        "large gradients hardly decay, weights with small gradients decay hard. It is not weight decay, and "
+        "lr "
         "and λ can no longer be tuned apart.",
         "λθ 先被加进梯度，再被梯度的滑动幅度 √v̂ 除。梯度大的权重几乎不衰减，梯度小的权重衰减过强。"
         "这不是权重衰减，而且学习率和 λ 再也不能分开调。",
@@ -50,7 +53,9 @@ DECAY_IGNORES_LR = Kind(
     title=Words("decay of one size whatever the learning rate is", "无论学习率是多少，衰减都一样大"),
     why=Words(
         "Every step removes the same fraction of the weights, at lr 0 too. Late in the schedule, where lr is "
-        "small, decay overpowers the gradients; and torch.distributed.checkpoint, which initializes optimizer "
+        "small, decay overpowers the gradients; and torch.distributed.checkpoint, which initializes "
+        "optimizer "
+        ""
         "state by a step with lr 0, changes the weights.",
         "每一步都去掉权重的同一比例，学习率为 0 时也一样。到了调度后期学习率很小，衰减就会压倒梯度；"
         "而 torch.distributed.checkpoint 用一次学习率为 0 的更新来初始化优化器状态，这时权重也会被改动。",
@@ -67,7 +72,8 @@ UNKNOWN_DECAY = Kind(
     severity="note",
     title=Words("decay of an unknown kind", "未知类型的衰减"),
     why=Words(
-        "What this optimizer does with λ fits no known mode, or it could not be tried on other tensors. Shrink "
+        "What this optimizer does with λ fits no known mode, or it could not be tried on other tensors. "
+        "Shrink "
         "and timescale are not judged.",
         "这个优化器对 λ 的用法不符合任何已知模式，或者无法在别的张量上试运行。收缩率和时间尺度未作判断。",
     ),
@@ -111,10 +117,12 @@ def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
                 f"{name} 把衰减除以 √v̂：λ = {decay} 是 L2 正则化，不是权重衰减",
             ),
             reason=Words(
-                f"In {places(groups).en}, λθ joins the gradient before it is divided by its running size, so a "
+                f"In {places(groups).en}, λθ joins the gradient before it is divided by its running size, so "
+                "a "
                 "weight with a gradient of 1 decays 1000 times less than one with 0.001. lr and λ can no "
                 f"longer be tuned apart.{_seen(groups).en}",
-                f"在{places(groups).zh}中，λθ 先并入梯度，再除以梯度的滑动幅度，所以梯度为 1 的权重比梯度为 0.001 "
+                f"在{places(groups).zh}中，λθ 先并入梯度，再除以梯度的滑动幅度，所以梯度为 1 的权重比梯度为 "
+                "0.001 "
                 f"的权重少衰减 1000 倍。学习率和 λ 再也不能分开调。{_seen(groups).zh}",
             ),
             remedy=Words(
@@ -163,7 +171,8 @@ def decay_ignores_lr(subject: Subject) -> Iterator[Finding]:
                 f"{name} 每步都去掉权重的 {shrink}，与学习率无关",
             ),
             reason=Words(
-                f"The same fraction was removed at lr, lr/2 and 0 in {places(groups).en}.{at_end.en} A step with "
+                f"The same fraction was removed at lr, lr/2 and 0 in {places(groups).en}.{at_end.en} A step "
+                "with "
                 "lr = 0, by which torch.distributed.checkpoint makes optimizer state, changes the weights.",
                 f"{places(groups).zh}在学习率为 lr、lr/2 和 0 时去掉的比例相同。{at_end.zh}"
                 "torch.distributed.checkpoint 用学习率为 0 的更新来生成优化器状态，这时权重也会变。",
@@ -185,8 +194,10 @@ def unknown_decay(subject: Subject) -> Iterator[Finding]:
                 f"In {places(groups).en}:{_seen(groups).en}", f"{places(groups).zh}：{_seen(groups).zh}"
             ),
             remedy=Words(
-                f"adamantine check {type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
-                f"adamantine check {type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
+                "adamantine check "
+                f"{type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
+                "adamantine check "
+                f"{type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
             ),
             groups=groups,
         )
@@ -206,7 +217,8 @@ def default_decay(subject: Subject) -> Iterator[Finding]:
                 f"λ = {setting(default)} 正是 {name} 的默认值",
             ),
             reason=Words(
-                f"Every decaying group has the class's default. At lr {settings_of(groups, 'peak_lr')} it means "
+                f"Every decaying group has the class's default. At lr {settings_of(groups, 'peak_lr')} it "
+                "means "
                 f"a timescale of {_timescale(groups)} steps; whether that suits this run only you know.",
                 f"所有衰减的组用的都是该类的默认值。学习率为 {settings_of(groups, 'peak_lr')} 时，"
                 f"时间尺度是 {_timescale(groups)} 步；是否适合这次训练只有你知道。",

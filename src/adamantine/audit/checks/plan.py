@@ -55,7 +55,9 @@ SCHEDULE_ENDS_EARLY = Kind(
     severity="error",
     title=Words("the schedule ends before the run does", "调度在训练结束之前就结束了"),
     why=Words(
-        "Beyond its end OneCycleLR raises, and a cosine climbs again: the last steps, which should settle the "
+        "Beyond its end OneCycleLR raises, and a cosine climbs again: the last steps, which should settle "
+        "the "
+        ""
         "weights, run at a rising lr.",
         "越过终点后 OneCycleLR 会报错，余弦曲线会重新上升：本该收敛的最后几步却在升高的学习率下进行。",
     ),
@@ -69,9 +71,11 @@ PEAK_UNKNOWN = Kind(
         "the peak lr that decay is measured against is not the schedule's", "衰减所依据的峰值学习率与调度不符"
     ),
     why=Words(
-        "Independent and corrected decay divide by the highest lr of the schedule. Taken wrongly, the decay is off "
+        "Independent and corrected decay divide by the highest lr of the schedule. Taken wrongly, the decay "
+        "is off "
         "by the same factor, or the step is refused.",
-        "independent 和 corrected 衰减要除以调度中最高的学习率。取错了，衰减就差同样的倍数，或者更新会被拒绝。",
+        "independent 和 corrected 衰减要除以调度中最高的学习率。取错了，衰减就差同样的倍数，或者更新会被拒"
+        "绝。",
     ),
     remedy=Words(
         "Let it be found: adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…).",
@@ -88,7 +92,7 @@ _ASKED = re.compile(r"weight_?decay|decay_?sched|(?:^|_)wd(?:_|$)|^WD|WD$", re.I
 
 def schedule_changes_decay(subject: Subject) -> Iterator[Finding]:
     """Error where groups that were built without decay get some; warning where λ changes and nothing in the
-    schedule's name says so; none where it does (WarmRestarts states λ_norm, a class named WeightDecaySchedule)."""
+    schedule's name says so; none where it does (WarmRestarts states λ_norm; WeightDecaySchedule)."""
     changed = [g for g in subject.groups if float(g.decays.max()) > float(g.decays.min())]
     if not changed:
         return
@@ -119,7 +123,8 @@ def schedule_changes_decay(subject: Subject) -> Iterator[Finding]:
                 f"{names} 把 λ 从 {setting(low)} 改到 {setting(high)}",
             ),
             reason=Words(
-                f"weight_decay of {places(others).en} moves during the run, and nothing in the schedule's name says so.",
+                f"weight_decay of {places(others).en} moves during the run, and nothing in the schedule's "
+                "name says so.",
                 f"{places(others).zh}的 weight_decay 在训练中会变，而调度的名字里看不出来。",
             ),
             parameters=[p for g in others for p in g.members],

@@ -10,7 +10,7 @@ from adamantine.audit.subject import Group, Parameter, Subject
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
 
-#: A weight remembers the gradients of about τ steps (arXiv 2405.13698). Fewer than 100 minibatches are no
+#: A weight remembers the gradients of about τ steps (arXiv 2405.13698). A hundred minibatches are no
 #: training set; published settings have τ of 1000 and more (ViT: 1100; ResNet-50 with SGD: 10⁴; GPT-3: 10⁵).
 SHORTEST = 100
 #: Nor is a thousandth of a run: the published settings above forget 10 to 100 times per run.
@@ -22,16 +22,20 @@ UNTOUCHED = 0.99
 #: λ of the SGD recipes, 1e-5 … 1e-3: as an AdamW coefficient, which multiplies a lr 100 times smaller, it
 #: does nothing. AdamW's own values begin at 5e-3 (AlgoPerf's search space: 5e-3 … 1).
 LARGEST_L2_HABIT = 1e-3
-#: λ per step of ``independent`` and ``fixed`` decay in the paper's experiments lies below 1e-3 at all lengths
-#: (λ_norm ≤ 0.1, 1000 steps or more); 1 % per step comes from another unit.
+#: λ of ``independent`` decay is λ_norm·√(1/steps) in the paper: below 4e-3 for all its λ_norm (0.1 at most)
+#: in runs of 1000 steps or more. 1 % per step comes from another unit.
 LARGEST_PER_STEP = 0.01
+
+#: A product of two numbers that hits a limit exactly counts as beyond it: 1e-3 · 10 is a τ of 100.
+_EXACTLY = 1 + 1e-9
 
 SHRINK_ABOVE_ONE = Kind(
     code="shrink-above-one",
     severity="error",
     title=Words("one step removes the whole weight or more", "一步就去掉整个权重甚至更多"),
     why=Words(
-        "With lr·λ ≥ 1 the factor 1 - lr·λ is 0 or negative: weights are erased, or flip their sign, at each step.",
+        "With lr·λ ≥ 1 the factor 1 - lr·λ is 0 or negative: weights are erased, or flip their sign, at each "
+        "step.",
         "当 lr·λ ≥ 1 时，因子 1 - lr·λ 为 0 或负数：每一步权重都会被清零或变号。",
     ),
     remedy=Words("Lower λ so that lr·λ is far below 1.", "降低 λ，使 lr·λ 远小于 1。"),
@@ -44,7 +48,9 @@ UNIT = Kind(
     why=Words(
         "λ multiplies the lr in decoupled decay, is a fraction per step in independent decay, and joins the "
         "gradient in L2. A number carried from one to another is wrong by a factor of 1/lr.",
-        "解耦衰减里 λ 要乘学习率，independent 衰减里它是每步的比例，L2 里它并入梯度。把一个数从一种模式照搬到另一种，"
+        "解耦衰减里 λ 要乘学习率，independent 衰减里它是每步的比例，L2 里它并入梯度。把一个数从一种模式照搬"
+        "到另"
+        "一种，"
         "会差 1/lr 倍。",
     ),
     remedy=Words(
@@ -58,7 +64,8 @@ TOO_LONG = Kind(
     severity="note",
     title=Words("decay is too weak to matter in this run", "衰减太弱，在这次训练中不起作用"),
     why=Words(
-        "The timescale τ = 1/(lr·λ) is much longer than the run, so the weights keep nearly all of their first "
+        "The timescale τ = 1/(lr·λ) is much longer than the run, so the weights keep nearly all of their "
+        "first "
         "values. It does no harm, and no good.",
         "时间尺度 τ = 1/(lr·λ) 远长于训练，权重几乎保留了全部初始值。没有坏处，也没有好处。",
     ),
@@ -106,9 +113,9 @@ def _judgement(subject: Subject, group: Group) -> str | None:
     if group.behaviour.decay in {"independent", "fixed"} and decay > LARGEST_PER_STEP:
         return "per-step"
     timescale, kept, steps = 1 / shrink, subject.kept(group), subject.plan.steps
-    if timescale < SHORTEST and (steps is None or steps > GOES_WITH * timescale):
+    if timescale <= SHORTEST * _EXACTLY and (steps is None or steps > GOES_WITH * timescale):
         return "short"
-    if steps is not None and timescale < SHORTEST_SHARE * steps:
+    if steps is not None and timescale <= SHORTEST_SHARE * steps * _EXACTLY:
         return "short"
     is_habit = group.behaviour.decay in {"decoupled", "cautious", "corrected"} and decay <= LARGEST_L2_HABIT
     if kept is not None and kept > UNTOUCHED:
@@ -126,9 +133,11 @@ def _above(subject: Subject, name: str, groups: list[Group]) -> Finding:
             f"一步衰减去掉权重的 {percent(shrink)}",
         ),
         reason=Words(
-            f"{name}, {places(groups).en}: at lr {setting(worst.peak_lr)} and λ = {setting(float(worst.decays.max()))} "
+            f"{name}, {places(groups).en}: at lr {setting(worst.peak_lr)} and λ = "
+            f"{setting(float(worst.decays.max()))} "
             f"each weight is multiplied by {factor} at every step.",
-            f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = {setting(float(worst.decays.max()))} 时，"
+            f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = "
+            f"{setting(float(worst.decays.max()))} 时，"
             f"每一步权重都会乘以 {factor}。",
         ),
         remedy=_suggest(subject, worst),
@@ -147,7 +156,8 @@ def _per_step(subject: Subject, name: str, groups: list[Group]) -> Finding:
         f"peak_lr={setting(worst.peak_lr)})"
     )
     also = Words(
-        "; a normalized λ goes through adamantine.normalized_weight_decay(…, batch_size=…, examples=…, epochs=…)",
+        "; a normalized λ goes through adamantine.normalized_weight_decay(…, batch_size=…, examples=…, "
+        "epochs=…)",
         "；归一化的 λ 要先经过 adamantine.normalized_weight_decay(…, batch_size=…, examples=…, epochs=…)",
     )
     return UNIT.finding(
@@ -157,12 +167,16 @@ def _per_step(subject: Subject, name: str, groups: list[Group]) -> Finding:
         ),
         reason=Words(
             f"{name} does not multiply λ by the lr in {places(groups).en} ({mode} decay), so weights forget "
-            f"within {1 / decay:.0f} steps. As a decoupled coefficient the number would mean {setting(converted)} per step.",
-            f"{name} 在{places(groups).zh}中不把 λ 乘以学习率（{mode} 衰减），权重在 {1 / decay:.0f} 步内就会遗忘。"
+            f"within {1 / decay:.0f} steps. As a decoupled coefficient the number would mean "
+            f"{setting(converted)} per step.",
+            f"{name} 在{places(groups).zh}中不把 λ 乘以学习率（{mode} 衰减），权重在 {1 / decay:.0f} 步内就"
+            "会遗"
+            "忘。"
             f"若当作解耦系数，这个数意味着每步 {setting(converted)}。",
         ),
         remedy=Words(
-            f"If it was meant as a decoupled λ: {typed if is_ours else f'weight_decay={setting(converted)}'}{also.en}.",
+            "If it was meant as a decoupled λ: "
+            f"{typed if is_ours else f'weight_decay={setting(converted)}'}{also.en}.",
             f"如果本意是解耦的 λ：{typed if is_ours else f'weight_decay={setting(converted)}'}{also.zh}。",
         ),
         parameters=_trained(groups),
@@ -180,11 +194,15 @@ def _habit(subject: Subject, name: str, groups: list[Group]) -> Finding:
             f"λ = {setting(decay)} 是 SGD 配方里的 L2 系数；在这里不起作用",
         ),
         reason=Words(
-            f"{name} multiplies it by the lr ({setting(worst.peak_lr)}) in {places(groups).en}: {percent(shrink)} per "
-            f"step, τ = {1 / shrink:,.0f} steps in a run of {subject.plan.steps:,}, at whose end {percent(kept)} of "
+            f"{name} multiplies it by the lr ({setting(worst.peak_lr)}) in {places(groups).en}: "
+            f"{percent(shrink)} per "
+            f"step, τ = {1 / shrink:,.0f} steps in a run of {subject.plan.steps:,}, at whose end "
+            f"{percent(kept)} of "
             "a weight without gradient is left.",
-            f"{name} 在{places(groups).zh}中把它乘以学习率（{setting(worst.peak_lr)}）：每步 {percent(shrink)}，"
-            f"τ = {1 / shrink:,.0f} 步，而训练只有 {subject.plan.steps:,} 步，结束时没有梯度的权重还剩 {percent(kept)}。",
+            f"{name} 在{places(groups).zh}中把它乘以学习率（{setting(worst.peak_lr)}）：每步 "
+            f"{percent(shrink)}，"
+            f"τ = {1 / shrink:,.0f} 步，而训练只有 {subject.plan.steps:,} 步，结束时没有梯度的权重还剩 "
+            f"{percent(kept)}。",
         ),
         remedy=_suggest(subject, worst),
         parameters=_trained(groups),
@@ -197,14 +215,18 @@ def _long(subject: Subject, name: str, groups: list[Group]) -> Finding:
     shrink, kept = worst.peak_shrink or 0.0, subject.kept(worst) or 1.0
     return TOO_LONG.finding(
         title=Words(
-            f"λ = {settings_of(groups, 'weight_decay')} takes {percent(1 - kept)} of a weight over the whole run",
+            f"λ = {settings_of(groups, 'weight_decay')} takes {percent(1 - kept)} of a weight over the whole "
+            "run",
             f"λ = {settings_of(groups, 'weight_decay')} 在整个训练中只去掉权重的 {percent(1 - kept)}",
         ),
         reason=Words(
-            f"In {places(groups).en}, τ = {1 / shrink:,.0f} steps at peak lr, the run has {subject.plan.steps:,}.",
-            f"{places(groups).zh}在峰值学习率下 τ = {1 / shrink:,.0f} 步，而训练有 {subject.plan.steps:,} 步。",
+            f"In {places(groups).en}, τ = {1 / shrink:,.0f} steps at peak lr, the run has "
+            f"{subject.plan.steps:,}.",
+            f"{places(groups).zh}在峰值学习率下 τ = {1 / shrink:,.0f} 步，而训练有 {subject.plan.steps:,} "
+            "步。",
         ),
         remedy=_suggest(subject, worst),
+        parameters=_trained(groups),
         groups=groups,
     )
 
@@ -225,10 +247,13 @@ def _short(subject: Subject, name: str, groups: list[Group]) -> Finding:
             f"权重只记得最近 {timescale:,.0f} 步{run.zh}",
         ),
         reason=Words(
-            f"{name}, {places(groups).en}: lr {setting(worst.peak_lr)} and λ = {setting(float(worst.decays.max()))} "
+            f"{name}, {places(groups).en}: lr {setting(worst.peak_lr)} and λ = "
+            f"{setting(float(worst.decays.max()))} "
             f"take {percent(1 / timescale)} per step, τ = {timescale:,.0f} steps{epochs}.",
-            f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = {setting(float(worst.decays.max()))} "
-            f"每步去掉 {percent(1 / timescale)}，τ = {timescale:,.0f} 步{epochs.replace(', ', '，').replace('epochs', '个 epoch')}。",
+            f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = "
+            f"{setting(float(worst.decays.max()))} "
+            f"每步去掉 {percent(1 / timescale)}，τ = {timescale:,.0f} 步"
+            f"{epochs.replace(', ', '，').replace('epochs', '个 epoch')}。",
         ),
         remedy=_suggest(subject, worst),
         parameters=_trained(groups),
@@ -252,9 +277,12 @@ def _suggest(subject: Subject, group: Group) -> Words:
         "一个 epoch" if per_epoch and per_epoch < steps else "训练的十分之一",
     )
     return Words(
-        f"weight_decay={setting(weakest)} gives a τ as long as the run, {setting(upper)} one of {until.en}; 0 says "
+        f"weight_decay={setting(weakest)} gives a τ as long as the run, {setting(upper)} one of "
+        f"{until.en}; 0 "
+        "says "
         "that none is meant.",
-        f"weight_decay={setting(weakest)} 使 τ 与训练等长，{setting(upper)} 使 τ 为{until.zh}；不想要衰减就设为 0。",
+        f"weight_decay={setting(weakest)} 使 τ 与训练等长，{setting(upper)} 使 τ 为{until.zh}；不想要衰减就设"
+        "为 0。",
     )
 
 

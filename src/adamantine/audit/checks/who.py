@@ -31,7 +31,8 @@ DECAYS_NORM = Kind(
     severity="warning",
     title=Words("normalization parameters decay", "归一化参数在衰减"),
     why=Words(
-        "The gain of a normalization sets the scale of features. Decay pulls it to 0 and switches features off; "
+        "The gain of a normalization sets the scale of features. Decay pulls it to 0 and switches features "
+        "off; "
         "the weights before it take no part in that.",
         "归一化的增益设定特征的尺度。衰减把它拉向 0，等于把特征关掉；而它前面的权重并不参与其中。",
     ),
@@ -43,7 +44,9 @@ DECAYS_SCALAR = Kind(
     severity="warning",
     title=Words("scalars, gains and other vectors decay", "标量、增益和其他向量在衰减"),
     why=Words(
-        "Temperatures, LayerScale, PReLU slopes and the like have a meaning of their own at their own size; 0 is "
+        "Temperatures, LayerScale, PReLU slopes and the like have a meaning of their own at their own "
+        "size; 0 "
+        "is "
         "not their simple value.",
         "温度、LayerScale、PReLU 斜率之类各有自己的含义和大小；0 并不是它们的“简单”取值。",
     ),
@@ -55,7 +58,8 @@ DECAYS_TABLE = Kind(
     severity="note",
     title=Words("embedding or position tables decay", "嵌入表或位置表在衰减"),
     why=Words(
-        "Every row shrinks at every step, while the row of a rare token hardly ever gets a gradient. Many recipes "
+        "Every row shrinks at every step, while the row of a rare token hardly ever gets a gradient. Many "
+        "recipes "
         "spare tables (ViT, OLMo 2), others decay them (GPT-2, nanoGPT).",
         "每一步每一行都在收缩，而罕见词的那一行几乎得不到梯度。许多配方不衰减表（ViT、OLMo 2），"
         "也有配方衰减它们（GPT-2、nanoGPT）。",
@@ -68,7 +72,8 @@ DECAYS_LISTED = Kind(
     severity="warning",
     title=Words("parameters decay that the model itself wants spared", "模型自己要求不衰减的参数在衰减"),
     why=Words(
-        "The model lists them in no_weight_decay() or marks them _no_weight_decay: its authors trained it without.",
+        "The model lists them in no_weight_decay() or marks them _no_weight_decay: its authors trained it "
+        "without.",
         "模型在 no_weight_decay() 里列出了它们，或标记了 _no_weight_decay：作者训练时没有衰减它们。",
     ),
     remedy=_PARAM_GROUPS,
@@ -95,7 +100,8 @@ FROZEN_DECAYS = Kind(
     severity="warning",
     title=Words("frozen parameters are in a decaying group", "冻结的参数在衰减的组里"),
     why=Words(
-        "torch's optimizers leave a parameter alone while its gradient is None. A gradient left over from before "
+        "torch's optimizers leave a parameter alone while its gradient is None. A gradient left over from "
+        "before "
         "the freezing, or set to zeros, or an optimizer that takes None for zero, decays it all the same.",
         "只要梯度是 None，torch 的优化器就不动这个参数。但冻结之前留下的梯度、被置为零张量的梯度，"
         "或把 None 当作零的优化器，都会让它照样衰减。",
@@ -132,8 +138,9 @@ _OTHER = (
 
 def decays_what_it_should_not(subject: Subject) -> Iterator[Finding]:
     """Warning in adaptive and sign-based optimizers, where each step of a bias has the size of any other and
-    decay wins where gradients are weak. Note in SGD, where decay of everything is the tradition that published
-    recipes were tuned with (torchvision's references). Tables are a note: good recipes do either."""
+    decay wins where gradients are weak. Note in SGD, where decay of everything is the tradition that
+    published recipes were tuned with (torchvision's references). Tables are a note: good recipes do either.
+    """
     found: dict[tuple[str, Severity], list[tuple[Group, Parameter]]] = {}
     for group in subject.groups:
         if not group.acts:
@@ -167,32 +174,37 @@ def decays_what_it_should_not(subject: Subject) -> Iterator[Finding]:
 
 
 def spares_matrix(subject: Subject) -> Iterator[Finding]:
-    """Warning, and only for matrices of a class that decays elsewhere in the same optimizer: a whole optimizer
-    without decay, or a head of its own class, is a choice."""
+    """Warning, and only where something else decays in the same optimizer: a whole one without decay is a
+    choice. Only weights of layers, and matrices of a class that decays elsewhere: of other parameters with
+    two dimensions the user may know that they are none."""
     for optimizer in subject.optimizers:
         groups = [g for g in subject.groups if g.optimizer is optimizer]
-        decayed = {p.owner for g in groups if g.acts for p in g.matrices if p.tensor.requires_grad}
+        if not any(g.acts and any(p.tensor.requires_grad for p in g.members) for g in groups):
+            continue
+        decayed = {p.owner for g in groups if g.acts for p in g.matrices}
         spared = [
             (g, p)
             for g in groups
             if not g.acts and g.behaviour.decay == "none"
             for p in g.matrices
-            if p.tensor.requires_grad and p.owner in decayed and p.verdict.kind == "matrix"
+            if p.tensor.requires_grad
+            and p.verdict.kind == "matrix"
+            and (p.owner in decayed or "weight" in p.name.rpartition(".")[2])
         ]
         if not spared:
             continue
         parameters = [p for _, p in spared]
         what = counted(parameters, Words("matrix", "个矩阵"), Words("matrices", "个矩阵"))
-        owners = sorted({p.owner for p in parameters})
-        others = sum(p.owner in owners for g in groups if g.acts for p in g.matrices)
+        where = places([g for g, _ in spared])
+        others = sum(len(g.members) for g in groups if g.acts)
         verb = "does" if len(parameters) == 1 else "do"
         yield SPARES_MATRIX.finding(
             title=Words(f"{what.en} {verb} not decay", f"{what.zh}不衰减"),
             reason=Words(
-                f"weight_decay is 0 in {places([g for g, _ in spared]).en}, while {others} other weights of "
-                f"{', '.join(owners)} decay in the same optimizer. A filter by name may have caught too much.",
-                f"{places([g for g, _ in spared]).zh}的 weight_decay 是 0，而同一个优化器里 {'、'.join(owners)} 的另外 "
-                f"{others} 个权重在衰减。按名字过滤时可能多过滤了一些参数。",
+                f"weight_decay is 0 in {where.en}, while {others} other parameters decay in the same optimizer. A "
+                "filter may have caught too much, or the lists are the wrong way round.",
+                f"{where.zh}的 weight_decay 是 0，而同一个优化器里另有 {others} 个参数在衰减。"
+                "可能是过滤得太多，也可能是两个列表弄反了。",
             ),
             parameters=parameters,
             groups=[g for g, _ in spared],
@@ -234,9 +246,12 @@ def frozen_decays(subject: Subject) -> Iterator[Finding]:
                 f"λ = {settings_of([group], 'weight_decay')} 的组里有{what.zh}",
             )
             reason = Words(
-                "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) after a "
+                "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) "
+                "after a "
                 "backward pass, or once they are thawed, they decay.",
-                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，它们就会衰减。",
+                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，它"
+                "们就"
+                "会衰减。",
             )
         yield FROZEN_DECAYS.finding(
             severity="warning" if stale else "note",
