@@ -7,12 +7,12 @@ A script of ``mistakes/`` says in its docstring what is wrong, and has
 - ``SOURCE``: the public thread that the mistake is known from;
 - ``FINDINGS``: what the audit must find: code → names of the parameters concerned, as patterns over the
   model's names (None where it is about tensors that have no name in the model, or about a whole group);
-- ``NOTES``: codes of further notes that are right, and beside the point;
+- ``NOTES``, if any: codes of notes that are right, and beside the point;
 - ``PLAN``: steps, and steps per epoch, that the user states;
 - ``build()``: the model and the optimizer, as a script has them before its loop, and the scheduler if any;
 - ``train(model, optimizer)``: a few steps, where only training shows the mistake.
 
-A script of ``correct/`` has ``PLAN`` and ``build()``; its optimizer may be a list of optimizers.
+A script of ``correct/`` has ``PLAN``, ``NOTES`` and ``build()``; its optimizer may be a list of optimizers.
 """
 
 from __future__ import annotations

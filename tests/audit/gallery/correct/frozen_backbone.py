@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 PLAN = {"steps": 10_000}
+NOTES = ["frozen-decays"]  # nothing moves them, as long as gradients stay None
 
 
 class Finetuned(nn.Module):

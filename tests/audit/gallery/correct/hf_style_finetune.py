@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 PLAN = {"steps": 20_000, "steps_per_epoch": 2_000}
+NOTES = ["decays-table"]  # as HF does it
 
 
 class RMSNorm(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 PLAN = {"steps": 10_000}
+NOTES = ["decays-table"]  # as nanoGPT does it
 
 
 class Block(nn.Module):

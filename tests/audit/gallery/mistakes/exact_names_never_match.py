@@ -24,7 +24,7 @@ class Classifier(nn.Module):
 
 def build() -> tuple[nn.Module, torch.optim.Optimizer]:
     model = Classifier()
-    no_decay = ["bias", "gamma", "beta", "LayerNorm.weight"]
+    no_decay = ["bias", "gamma", "beta"]
     groups = [
         {"params": [p for n, p in model.named_parameters() if n not in no_decay], "weight_decay": 0.1},
         {"params": [p for n, p in model.named_parameters() if n in no_decay], "weight_decay": 0.0},

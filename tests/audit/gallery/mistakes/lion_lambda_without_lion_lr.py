@@ -1,6 +1,4 @@
-"""λ multiplied by 100 on the way to Lion and lr left at AdamW's: a weight forgets within 100 of 100 000
-steps.
-"""
+"""λ multiplied by 100 on the way to Lion, lr left at AdamW's: weights forget within 33 of 100 000 steps."""
 
 import torch
 from torch import nn
@@ -14,4 +12,4 @@ PLAN = {"steps": 100_000, "steps_per_epoch": 1_000}
 
 def build() -> tuple[nn.Module, torch.optim.Optimizer]:
     model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.ReLU(), nn.Linear(32, 4, bias=False))
-    return model, adamantine.torch.Lion(model.parameters(), lr=1e-3, weight_decay=10.0)
+    return model, adamantine.torch.Lion(model.parameters(), lr=3e-3, weight_decay=10.0)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 SOURCE = "https://github.com/athms/mad-lab/issues/5"
-FINDINGS = {"decays-scalar": ["*.A_log", "*.D"], "decays-bias": ["*.dt_bias"]}
+FINDINGS = {"decays-listed": ["*.A_log", "*.D"], "decays-bias": ["*.dt_bias"]}
 PLAN = {"steps": 10_000}
 
 

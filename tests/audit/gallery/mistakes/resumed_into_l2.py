@@ -1,4 +1,4 @@
-"""Adam(decoupled_weight_decay=True) resumed from an AdamW of torch 2.6: the file lacks that key, and it is L2."""
+"""Adam(decoupled_weight_decay=True) resumed from an AdamW of torch 2.6: without that key it becomes L2."""
 
 import torch
 from torch import nn

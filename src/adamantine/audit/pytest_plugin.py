@@ -1,7 +1,7 @@
 """A pytest plugin: the audit of a training script as a test, with fixtures instead of an import.
 
-It is an entry point, so pytest loads it in every run wherever adamantine is installed. Therefore it is not in
-`adamantine.audit`, whose import brings torch, and it imports nothing but pytest until a fixture is used.
+It is an entry point, so pytest loads it in every run wherever adamantine is installed: it imports nothing but
+pytest until a fixture is used, and `adamantine.audit` imports torch when something of it is used.
 
     def test_decay_is_what_we_think(assert_no_findings):
         model = build_model()
