@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries: torch, optax, DeepSpeed, bitsandbytes, torchao. See docs/convert.md."""
