@@ -11,7 +11,8 @@ pytest until a fixture is used, and `adamantine.audit` imports torch when someth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,32 +20,20 @@ if TYPE_CHECKING:
     from adamantine.audit import Audit
 
 
-class AssertNoFindings(Protocol):
-    """`adamantine.audit.assert_no_findings`: what the fixture of that name returns."""
-
-    def __call__(self, optimizer: Any, model: Any, *, at_least: str = ..., **audit: Any) -> None: ...
-
-
-class AuditOptimizer(Protocol):
-    """`adamantine.audit.audit`: what the fixture ``audit_optimizer`` returns."""
-
-    def __call__(self, optimizer: Any, model: Any, **options: Any) -> Audit: ...
-
-
 @pytest.fixture(scope="session")
-def assert_no_findings() -> AssertNoFindings:
+def assert_no_findings() -> Callable[..., None]:
     """Fails the test with the findings as its message if the audit has any of at least severity ``at_least``.
 
     Takes what `adamantine.audit.assert_no_findings` takes: optimizer, model, ``at_least`` ("warning" unless
     said otherwise), ``steps``, ``steps_per_epoch``, ``scheduler``, ``ignore``.
     """
 
-    def check(optimizer: Any, model: Any, *, at_least: str = "warning", **audit: Any) -> None:
+    def check(optimizer: Any, model: Any, **options: Any) -> None:
         __tracebackhide__ = True  # the report points at the line of the test
         from adamantine.audit import assert_no_findings as imported
 
         try:
-            imported(optimizer, model, at_least=at_least, **audit)
+            imported(optimizer, model, **options)
         except AssertionError as error:
             message = str(error)
         else:
@@ -55,7 +44,7 @@ def assert_no_findings() -> AssertNoFindings:
 
 
 @pytest.fixture(scope="session")
-def audit_optimizer() -> AuditOptimizer:
+def audit_optimizer() -> Callable[..., Audit]:
     """`adamantine.audit.audit`, for tests that look at findings, rows or the ledger themselves."""
     from adamantine.audit import audit
 
