@@ -94,14 +94,16 @@ class LayerRow:
     """One parameter as the ledger saw it: medians over the measured steps, unless it says otherwise."""
 
     name: str
-    decay_step: float  # root mean square over elements of the part of the step that decay made
+    decay_step: float  # root mean square over elements of the part of the step that decay made; NaN: unknown
     gradient_step: float  # of the rest
     update_to_weight: float  # ‖step‖/‖θ‖
-    rounded: float  # share of elements whose step was not 0 and left the weight as it was
+    rounded: float  # of the elements whose step was not 0, the share that stayed as they were, bit for bit
     norm: float  # ‖θ‖ at the last measured step
     equilibrium: float | None  # ‖θ‖ that decay and steps would balance at, if they can
     gradient: float  # RMS of the gradient
-    nonfinite: int  # measured steps with an infinite or NaN gradient
+    nonfinite: int  # steps with an infinite or NaN gradient, of those checked
+    #: How decay was told from the rest: by the optimizer's formula, by a copy that stepped without decay.
+    separation: Literal["formula", "counterfactual", "unknown"] = "formula"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class LedgerReport:
     layers: tuple[LayerRow, ...]
     distortion: Distortion | None
     findings: tuple[Finding, ...] = ()
+    checked: int = 0  # steps whose gradients were looked through for inf and NaN
 
 
 @dataclass(frozen=True)

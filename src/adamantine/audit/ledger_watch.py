@@ -1,0 +1,250 @@
+"""One optimizer under observation: what is read before a step, what after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adamantine.audit.counterfactual import Again, Shadow, State, clone_state
+from adamantine.audit.distortion import Rates
+from adamantine.audit.ledger_row import Row, row
+from adamantine.audit.ledger_sample import Floats, Sample, arrays, real, together
+from adamantine.audit.ledger_shrink import Shrink
+from adamantine.audit.ledger_split import SLOTS, How, Step
+
+#: Parts of names of state that holds what a weight of low precision cannot.
+_KEEPS_MORE = ("comp", "master", "residual", "fp32", "shift", "lo_bits")
+
+
+@dataclass
+class Watched:
+    """One parameter and what is known of it between steps."""
+
+    name: str
+    p: Tensor
+    group: int
+    sample: Sample
+    rates: Rates
+    how: How = "formula"
+    wants_copy: bool = False  # of its steps, by `Shadow`
+    nonfinite: Tensor | None = None  # steps with such gradients, counted on the parameter's device
+    norm: float = 0.0
+
+    @property
+    def bad(self) -> int:
+        """`nonfinite` as a number; waits for the device."""
+        return 0 if self.nonfinite is None else int(self.nonfinite)
+
+
+@dataclass
+class Before:
+    """What has to be read before the step."""
+
+    theta: list[Tensor]
+    states: dict[int, State] = field(default_factory=dict)  # of the parameters that want a copy of the step
+    grads: dict[int, Tensor] | None = None  # None: to be read after the step, which makes them itself
+
+
+class Watch:
+    """All parameters of one optimizer.
+
+    Args:
+        optimizer: anything with ``param_groups``; with ``state`` more can be told.
+        names: of the model's parameters.
+        most: elements of one parameter to read.
+    """
+
+    def __init__(self, optimizer: Any, names: Mapping[Tensor, str], most: int) -> None:
+        self.optimizer = optimizer
+        self.watched: list[Watched] = []
+        self.steps = self.checked = 0
+        self._names, self._most = names, most
+        self._shrinks: list[Shrink] = []
+        self._shadows: dict[int, Shadow] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in groups and parameters that are new."""
+        known = {id(each.p) for each in self.watched}
+        for index, group in enumerate(self.optimizer.param_groups):
+            if index == len(self._shrinks):
+                self._shrinks.append(Shrink(self.optimizer, index))
+                self._shrinks[-1].behaviour()
+            for place, p in enumerate(group["params"]):
+                if id(p) in known or p.device.type == "meta" or not (p.is_floating_point() or p.is_complex()):
+                    continue
+                name = self._names.get(p, f"group{index}.{place}")
+                sample = Sample(p, most=self._most, seed=len(self.watched))
+                low = p.element_size() <= 2
+                self.watched.append(Watched(name, p, index, sample, Rates(len(sample)), wants_copy=low))
+                known.add(id(p))
+
+    def shrink_of(self, each: Watched) -> Shrink:
+        """The decay of the parameter's group."""
+        return self._shrinks[each.group]
+
+    def check(self) -> None:
+        """Count the gradients that hold an infinite or NaN element, without waiting for the device.
+
+        A sum is what torch reads fastest, and it is not finite if any element is not (nor if it exceeds
+        float32, which no training survives either).
+        """
+        self.checked += 1
+        by_device: dict[torch.device, list[tuple[Watched, Tensor]]] = {}
+        for each in self.watched:
+            if each.p.grad is not None:
+                total = _sum(each.p.grad)
+                by_device.setdefault(total.device, []).append((each, total))
+        for lot in by_device.values():
+            bad = ~torch.isfinite(torch.stack([total for _, total in lot]))
+            for (each, _), one in zip(lot, bad.long().unbind(), strict=True):
+                each.nonfinite = one if each.nonfinite is None else each.nonfinite + one
+
+    def before(self, *, makes_gradients: bool) -> Before:
+        """Read what the step will change.
+
+        Args:
+            makes_gradients: the step calls a closure, so that the gradients are there only after it.
+        """
+        self.refresh()
+        theta = together([each.sample.of(each.p) for each in self.watched])
+        states = {}
+        for place, each in enumerate(self.watched):
+            if each.wants_copy:
+                state = clone_state(self._state(each.p), each.sample)
+                if state is None:
+                    each.wants_copy = False
+                else:
+                    states[place] = state
+        return Before(theta, states, None if makes_gradients else self._gradients(self.watched))
+
+    def after(self, before: Before) -> dict[int, Row]:
+        """What the step did, by place in `watched`; without those that took no step.
+
+        Empty if nothing moved under gradients that are not finite: such a step was left out on purpose.
+        """
+        count = len(before.theta)  # a parameter that came within the step is seen at the next one
+        watched = self.watched[:count]
+        grads = self._gradients(watched) if before.grads is None else before.grads
+        slots = {
+            (place, name): each.sample.of(value)
+            for place, each in enumerate(watched)
+            for name, value in self._slots(each)
+        }
+        read = iter(
+            arrays(
+                together(
+                    [*before.theta, *(e.sample.of(e.p) for e in watched), *grads.values(), *slots.values()]
+                )
+            )
+        )
+        old, new = ([next(read) for _ in watched] for _ in range(2))
+        grad_of, slot_of = ({key: next(read) for key in keys} for keys in (grads, slots))
+        moved = [not np.array_equal(a, b, equal_nan=True) for a, b in zip(old, new, strict=True)]
+        if not any(moved) and not all(np.isfinite(grad).all() for grad in grad_of.values()):
+            return {}
+        norms = _norms(e.p for e in watched)
+        rows: dict[int, Row] = {}
+        for place, each in enumerate(watched):
+            each.norm = norms[place]
+            if place not in grad_of and not moved[place]:
+                continue  # no gradient, no step
+            grad = grad_of.get(place, np.zeros_like(old[place]))
+            own = {name: slot_of[place, name] for name in SLOTS if (place, name) in slot_of}
+            step = self._step(each, old[place], new[place], grad, own)
+            rows[place] = self._row(each, step, before.states.get(place))
+        return rows
+
+    def _row(self, each: Watched, step: Step, state: State | None) -> Row:
+        shrink = self.shrink_of(each)
+        found = row(
+            step,
+            shrink.behaviour(),
+            shrink.now(),
+            elements=each.sample.elements,
+            again=None if state is None else self._again(each, step, state),
+            keeps_more=any(part in str(key).lower() for key in self._state(each.p) for part in _KEEPS_MORE),
+        )
+        each.how = found.how
+        # Dear, so only where it is needed: formulas failed, or weights stayed and may have been meant to.
+        each.wants_copy = each.wants_copy or found.how == "unknown" or found.rounded > 0.01
+        if found.effective is not None:
+            each.rates.add(step.grad, found.effective, step.lr * step.weight_decay)
+        return found
+
+    def _step(self, each: Watched, old: Floats, new: Floats, grad: Floats, slots: dict[str, Floats]) -> Step:
+        group = self.optimizer.param_groups[each.group]
+        lr, weight_decay = self.shrink_of(each).settings()
+        count = self._state(each.p).get("step", group.get("step", 0))
+        return Step(
+            old,
+            new,
+            grad,
+            slots,
+            count=float(count) if isinstance(count, int | float | Tensor) else 0.0,
+            lr=lr,
+            weight_decay=weight_decay,
+            group=group,
+            resolution=float(torch.finfo(each.p.dtype).eps),
+        )
+
+    def _again(self, each: Watched, step: Step, state: State) -> Again | None:
+        shadow = self._shadows.get(each.group)
+        if shadow is None:
+            shadow = Shadow(self.optimizer, self.optimizer.param_groups[each.group])
+            self._shadows[each.group] = shadow
+        return shadow.step_again(step.before, step.grad, state, decays=step.weight_decay != 0)
+
+    def _gradients(self, watched: list[Watched]) -> dict[int, Tensor]:
+        """The chosen elements of each gradient, as the optimizer is about to use them."""
+        scale = getattr(self.optimizer, "grad_scale", None)  # GradScaler leaves this to fused optimizers
+        factor = float(scale) if isinstance(scale, Tensor) else 1.0
+        places = [k for k, each in enumerate(watched) if each.p.grad is not None]
+        taken = [watched[k].sample.of(watched[k].p.grad) for k in places]  # type: ignore[arg-type]
+        copies = together(taken)
+        return {k: copy if factor == 1.0 else copy / factor for k, copy in zip(places, copies, strict=True)}
+
+    def _state(self, p: Tensor) -> dict[str, Any]:
+        states = getattr(self.optimizer, "state", {})
+        state = states.get(p) if isinstance(states, Mapping) else None
+        return state if isinstance(state, dict) else {}
+
+    def _slots(self, each: Watched) -> Iterable[tuple[str, Tensor]]:
+        state = self._state(each.p)
+        for name in SLOTS:
+            value = state.get(name)
+            if isinstance(value, Tensor) and not _is_coded(value) and each.sample.fits(value):
+                yield name, value
+
+
+def _is_coded(value: Tensor) -> bool:
+    """Whether the elements are codes of numbers (8-bit state), not numbers."""
+    return not (value.is_floating_point() or value.is_complex())
+
+
+def _sum(grad: Tensor) -> Tensor:
+    values = grad.detach()
+    values = real(values._values() if values.is_sparse else values)
+    return values.sum(dtype=torch.float32 if values.element_size() < 4 else None)
+
+
+def _norms(tensors: Iterable[Tensor]) -> list[float]:
+    """‖θ‖ of each whole tensor (of this rank's part), in at least float32, with one transfer per device."""
+    parts = [real(tensor) for tensor in tensors]
+    found = [0.0] * len(parts)
+    by_device: dict[torch.device, list[int]] = {}
+    for place, part in enumerate(parts):
+        by_device.setdefault(part.device, []).append(place)
+    for places in by_device.values():
+        norms = [
+            torch.linalg.vector_norm(parts[k], dtype=torch.float32 if parts[k].element_size() < 4 else None)
+            for k in places
+        ]
+        for k, norm in zip(places, torch.stack([n.double() for n in norms]).tolist(), strict=True):
+            found[k] = norm
+    return found
