@@ -38,7 +38,8 @@ LOOK_AHEAD = 10_000
 class Course:
     """lr and λ per group, constant in between: value i holds from step ``at[i]`` for ``lasts[i]`` steps.
 
-    `known` is False where no plan gives the run a length: only the peak can then be read.
+    `known` is False where the run has no length, or a schedule that was not passed: what is left of a weight
+    at its end cannot be said then.
     """
 
     at: NDArray[np.int64]  # (n,)
@@ -115,8 +116,8 @@ def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan:
         values, seen = values + further, seen + called
         if rehearsal.refused:
             refused = (done + rehearsal.refused[0] * stride, rehearsal.refused[1])
-        elif called and called[-1] < calls:
-            doubt = f"only the first {called[-1] * stride:,} of {left:,} steps were played; the rest keeps lr"
+        elif rehearsal.played < calls:
+            doubt = f"only the first {MAX_CALLS * stride:,} of {left:,} steps were played; the rest keeps lr"
     except _NotPlayable as error:
         doubt = str(error)
     at = done + stride * np.array(seen, dtype=np.int64)
@@ -152,6 +153,7 @@ class Rehearsal:
         except Exception as error:
             raise _NotPlayable(f"a scheduler cannot be copied ({type(error).__name__}: {error})") from error
         self.starts = [int(getattr(scheduler, "last_epoch", 0) or 0) for scheduler in schedulers]
+        self.played = 0  # calls made, or jumped over
         self.refused: tuple[int, str] | None = None
 
     def play(self, calls: int, stride: int) -> tuple[list[Values], list[int]]:
@@ -159,16 +161,17 @@ class Rehearsal:
 
         Ends early, with `refused` set, where a scheduler raises.
         """
-        if not self.players or calls < 1:
+        if not self.players:
             return [], []
         groups = [group for each in self.shells for group in each.param_groups]
-        spacing = -(-calls // MAX_VALUES)
+        spacing = max(-(-calls // MAX_VALUES), 1)
         jumps = spacing > 1 and self._jumps()
         values: list[Values] = []
         called: list[int] = []
         with warnings.catch_warnings():  # no update happens between these steps, as torch would warn
             warnings.simplefilter("ignore")
-            for call in range(spacing, calls + 1, spacing) if jumps else range(1, min(calls, MAX_CALLS) + 1):
+            made = range(spacing, calls + 1, spacing) if jumps else range(1, min(calls, MAX_CALLS) + 1)
+            for call in made:
                 try:
                     for player, start in zip(self.players, self.starts, strict=True):
                         if jumps:
@@ -178,14 +181,17 @@ class Rehearsal:
                 except Exception as error:
                     self.refused = (call, f"{type(error).__name__}: {error}")
                     break
+                self.played = call
                 if call % spacing == 0:
                     values.append([_numbers(group) for group in groups])
                     called.append(call)
+        if jumps and not self.refused:
+            self.played = calls
         return values, called
 
     def _jumps(self) -> bool:
-        """Whether every scheduler can be asked for a step by its number: a closed form of torch's or ours, and
-        no other scheduler that writes into the same groups."""
+        """Whether every scheduler can be asked for a step by its number: a closed form of torch's or ours,
+        and no other scheduler that writes into the same groups."""
         owners = {id(player.optimizer) for player in self.players}
         return len(owners) == len(self.players) and all(map(_has_closed_form, self.players))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,9 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     keep = (*modules.values(), *(p.tensor for p in parameters))
     mine = [s for s in course_makers if any(s.optimizer is o for o in used)]
     run = course([group for _, _, group in raw], mine, plan, Own(used, keep))
+    if not course_makers and any("initial_lr" in group for _, _, group in raw):
+        unseen = "a scheduler has written initial_lr into the groups and was not passed to the audit"
+        run = replace(run, known=False, doubt=unseen)
     whole = not run.doubt and run.at[0] == 0
     known: dict[Any, Behaviour] = {}
     groups = []

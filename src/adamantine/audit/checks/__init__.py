@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from adamantine.audit.checks import dynamic, membership, mode, plan, precision, size, who
+from adamantine.audit.checks import dynamic, frozen, membership, mode, peak, plan, precision, size, who
 from adamantine.audit.checks.kind import Kind
 from adamantine.audit.model import Finding
 from adamantine.audit.subject import Subject
@@ -30,16 +30,16 @@ CHECKS: tuple[Check, ...] = (
     plan.schedule_of_another,
     plan.schedule_ends_early,
     plan.schedule_changes_decay,
-    plan.peak_unknown,
+    peak.peak_lr_wrong,
     who.decays_what_it_should_not,
     who.spares_matrix,
-    who.frozen_decays,
+    frozen.frozen_decays,
     mode.unknown_decay,
     mode.default_decay,
     plan.schedule_unknown,
 )
 
-_FAMILIES = (mode, membership, size, precision, plan, who, dynamic)
+_FAMILIES = (mode, membership, size, precision, plan, peak, who, frozen, dynamic)
 
 #: Every finding that there is, by its code; those of the ledger too.
 CATALOGUE: dict[str, Kind] = {kind.code: kind for family in _FAMILIES for kind in family.KINDS}

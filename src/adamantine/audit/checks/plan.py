@@ -1,4 +1,4 @@
-"""The schedule: decay that it changes, an end that is not the run's, a peak that nobody knows."""
+"""The schedule: decay that it changes, an end that is not the run's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from adamantine.audit.model import Finding
 from adamantine.audit.subject import Group, Subject
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
-from adamantine.schedules import peak_lr
 
 SCHEDULE_CHANGES_DECAY = Kind(
     code="schedule-changes-decay",
@@ -64,27 +63,7 @@ SCHEDULE_ENDS_EARLY = Kind(
     remedy=Words("Give the schedule the number of steps of the run.", "让调度的步数等于训练的步数。"),
     source="pytorch issue 33229; CosineAnnealingLR's formula beyond T_max",
 )
-PEAK_UNKNOWN = Kind(
-    code="peak-lr-wrong",
-    severity="error",
-    title=Words(
-        "the peak lr that decay is measured against is not the schedule's", "衰减所依据的峰值学习率与调度不符"
-    ),
-    why=Words(
-        "Independent and corrected decay divide by the highest lr of the schedule. Taken wrongly, the decay "
-        "is off "
-        "by the same factor, or the step is refused.",
-        "independent 和 corrected 衰减要除以调度中最高的学习率。取错了，衰减就差同样的倍数，或者更新会被拒"
-        "绝。",
-    ),
-    remedy=Words(
-        "Let it be found: adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…).",
-        "让它自动查找：adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…)。",
-    ),
-    source="FlashOptim reads initial_lr, which OneCycleLR rewrites to max_lr/25",
-)
-
-KINDS = (SCHEDULE_CHANGES_DECAY, SCHEDULE_UNKNOWN, SCHEDULE_OF_ANOTHER, SCHEDULE_ENDS_EARLY, PEAK_UNKNOWN)
+KINDS = (SCHEDULE_CHANGES_DECAY, SCHEDULE_UNKNOWN, SCHEDULE_OF_ANOTHER, SCHEDULE_ENDS_EARLY)
 
 #: A schedule that has decay in its name is asked to change it.
 _ASKED = re.compile(r"weight_?decay|decay_?sched|(?:^|_)wd(?:_|$)|^WD|WD$", re.IGNORECASE)
@@ -197,51 +176,6 @@ def _climbs(subject: Subject, group: Group, end: int) -> bool:
     one, where a rounded-up T_max ends, is no climb."""
     after = group.lrs[subject.course.at > end]
     return after.size > 0 and float(after.max()) > 0.1 * group.peak_lr
-
-
-def peak_unknown(subject: Subject) -> Iterator[Finding]:
-    """Error where the step would be refused (a stated peak below the schedule's); warning where the peak that
-    the group knows is off by more than 10 %, and the decay with it."""
-    for group in subject.groups:
-        if not group.acts or group.behaviour.decay not in {"independent", "corrected"}:
-            continue
-        if "constructed_lr" not in group.settings:
-            continue  # not ours: where it takes its peak from is not known
-        seen, taken = float(group.lrs.max()), peak_lr(group.settings)
-        stated = group.settings.get("peak_lr") is not None
-        if stated and seen > taken * (1 + 1e-6):
-            severity, effect = "error", Words("the step at that lr is refused", "到那一步会被拒绝")
-        elif not stated and not 1 / 1.1 < taken / seen < 1.1 and subject.schedulers:
-            severity = "warning"
-            effect = Words(
-                f"decay is {setting(seen / taken)} times what λ says"
-                if taken > seen
-                else "until lr gets there, decay runs at full strength",
-                f"衰减是 λ 所说的 {setting(seen / taken)} 倍"
-                if taken > seen
-                else "在到达之前，衰减一直是全强度",
-            )
-        else:
-            continue
-        yield PEAK_UNKNOWN.finding(
-            severity="error" if severity == "error" else "warning",
-            title=Words(
-                f"Decay takes {setting(taken)} for the peak lr; the schedule's is {setting(seen)}",
-                f"衰减把 {setting(taken)} 当作峰值学习率；调度的峰值是 {setting(seen)}",
-            ),
-            reason=Words(
-                f"In {places([group]).en}, decay='{group.behaviour.decay}': {effect.en}.",
-                f"{places([group]).zh}，decay='{group.behaviour.decay}'：{effect.zh}。",
-            ),
-            remedy=Words(
-                f"Before the first step: record_peak_lr(scheduler, steps={subject.plan.steps or '…'}), or "
-                f"peak_lr={setting(seen)} in the group.",
-                f"在第一步之前调用 record_peak_lr(scheduler, steps={subject.plan.steps or '…'})，"
-                f"或在组里写 peak_lr={setting(seen)}。",
-            ),
-            parameters=group.matrices,
-            groups=[group],
-        )
 
 
 def _asked(scheduler: Any) -> bool:

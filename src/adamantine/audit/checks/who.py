@@ -1,10 +1,9 @@
-"""Who decays: vectors and tables that should not, matrices that should, frozen parameters."""
+"""Who decays: vectors and tables that should not, matrices that should."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from adamantine.audit.checks.frozen import moves_without_gradient
 from adamantine.audit.checks.kind import Kind, class_name, counted, percent, places, settings_of
 from adamantine.audit.model import Finding, Severity
 from adamantine.audit.subject import Group, Parameter, Subject
@@ -95,25 +94,7 @@ SPARES_MATRIX = Kind(
     ),
     source="Fast-LLM issue 545, the other way round",
 )
-FROZEN_DECAYS = Kind(
-    code="frozen-decays",
-    severity="warning",
-    title=Words("frozen parameters are in a decaying group", "冻结的参数在衰减的组里"),
-    why=Words(
-        "torch's optimizers leave a parameter alone while its gradient is None. A gradient left over from "
-        "before "
-        "the freezing, or set to zeros, or an optimizer that takes None for zero, decays it all the same.",
-        "只要梯度是 None，torch 的优化器就不动这个参数。但冻结之前留下的梯度、被置为零张量的梯度，"
-        "或把 None 当作零的优化器，都会让它照样衰减。",
-    ),
-    remedy=Words(
-        "Give the optimizer only what trains: [p for p in model.parameters() if p.requires_grad].",
-        "只把要训练的参数交给优化器：[p for p in model.parameters() if p.requires_grad]。",
-    ),
-    source="discuss.pytorch.org: frozen parameters still change with weight decay and momentum",
-)
-
-KINDS = (DECAYS_BIAS, DECAYS_NORM, DECAYS_SCALAR, DECAYS_TABLE, DECAYS_LISTED, SPARES_MATRIX, FROZEN_DECAYS)
+KINDS = (DECAYS_BIAS, DECAYS_NORM, DECAYS_SCALAR, DECAYS_TABLE, DECAYS_LISTED, SPARES_MATRIX)
 
 _NOUNS: dict[str, tuple[Kind, Words, Words]] = {
     "bias": (DECAYS_BIAS, Words("bias", "个偏置"), Words("biases", "个偏置")),
@@ -201,64 +182,13 @@ def spares_matrix(subject: Subject) -> Iterator[Finding]:
         yield SPARES_MATRIX.finding(
             title=Words(f"{what.en} {verb} not decay", f"{what.zh}不衰减"),
             reason=Words(
-                f"weight_decay is 0 in {where.en}, while {others} other parameters decay in the same optimizer. A "
-                "filter may have caught too much, or the lists are the wrong way round.",
+                f"weight_decay is 0 in {where.en}, while {others} other parameters decay in the same "
+                "optimizer. A filter may have caught too much, or the lists are the wrong way round.",
                 f"{where.zh}的 weight_decay 是 0，而同一个优化器里另有 {others} 个参数在衰减。"
                 "可能是过滤得太多，也可能是两个列表弄反了。",
             ),
             parameters=parameters,
             groups=[g for g, _ in spared],
-        )
-
-
-def frozen_decays(subject: Subject) -> Iterator[Finding]:
-    """Warning where the next step would move a frozen parameter: it has a gradient left, or this optimizer
-    takes no gradient for a zero one. Note otherwise: it is one ``zero_grad(set_to_none=False)`` away."""
-    for group in subject.groups:
-        frozen = [p for p in group.members if not p.tensor.requires_grad]
-        if not frozen or not group.acts:
-            continue
-        stale = [p for p in frozen if p.tensor.grad is not None]
-        if not stale and moves_without_gradient(group):
-            stale = frozen
-            cause = Words(
-                f"{class_name(group.optimizer)} decays parameters without a gradient too",
-                f"{class_name(group.optimizer)} 连没有梯度的参数也会衰减",
-            )
-        else:
-            cause = Words(
-                "they still hold a gradient from before they were frozen", "它们还留着冻结之前的梯度"
-            )
-        concerned = stale or frozen
-        what = counted(
-            concerned, Words("frozen parameter", "个冻结的参数"), Words("frozen parameters", "个冻结的参数")
-        )
-        if stale:
-            shrink = percent(group.shrink) if group.shrink is not None else "?"
-            title = Words(f"{what.en} will be moved by decay", f"{what.zh}会被衰减改动")
-            reason = Words(
-                f"requires_grad is False, but {cause.en}, so each step still takes {shrink} of them.",
-                f"requires_grad 是 False，但{cause.zh}，所以每步仍会去掉 {shrink}。",
-            )
-        else:
-            title = Words(
-                f"{what.en} in a group with λ = {settings_of([group], 'weight_decay')}",
-                f"λ = {settings_of([group], 'weight_decay')} 的组里有{what.zh}",
-            )
-            reason = Words(
-                "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) "
-                "after a "
-                "backward pass, or once they are thawed, they decay.",
-                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，它"
-                "们就"
-                "会衰减。",
-            )
-        yield FROZEN_DECAYS.finding(
-            severity="warning" if stale else "note",
-            title=title,
-            reason=reason,
-            parameters=concerned,
-            groups=[group],
         )
 
 
