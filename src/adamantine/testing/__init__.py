@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from adamantine.testing.errors import ConformanceError
 from adamantine.testing.outcome import Conformance, Example, Outcome, Result
+from adamantine.testing.parametrize import assert_passes, parametrize_with_checks
 from adamantine.testing.run import check_optimizer
 from adamantine.testing.subject import Needs, Subject, subject
 
@@ -22,6 +23,8 @@ __all__ = [
     "Outcome",
     "Result",
     "Subject",
+    "assert_passes",
     "check_optimizer",
+    "parametrize_with_checks",
     "subject",
 ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adamantine.rules import RULES
+from adamantine.rules.decay import MODES
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ _STORAGE = re.compile(r"^(Paged|CPU|Fused|Foreach)|_?(8bit|4bit|32bit|Fp8|FP8)$"
 _QUANTIZED = re.compile(r"8bit|4bit|Fp8|FP8")
 _DECOUPLED = re.compile(r"(SGD|[a-z])W(?![a-z])|^(Paged)?Lion|AdamAtan2")
 
+#: The modes in which the decay does not pass through the gradient.
+DECOUPLED = frozenset({"decoupled", "independent", "corrected", "cautious", "fixed"})
+
+#: Arguments that choose between L2 and decoupled decay, in the wild.
+SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decouple_wd", "decoupled_wd", "decoupled_decay")
+
 #: torch.optim's default weight_decay, of the classes whose name others use too.
 TORCH_DEFAULT = {
     "SGD": 0.0,
@@ -115,6 +122,21 @@ def promises_decoupled(name: str) -> bool:
     [False, False, False]
     """
     return _DECOUPLED.search(name) is not None
+
+
+def promised_decay(name: str, hyper: Mapping[str, Any]) -> frozenset[str]:
+    """The decay modes of which one is promised, by a mode among the arguments or by the name; empty: none is.
+
+    >>> sorted(promised_decay("Adam", {"decay": "independent"}))
+    ['independent']
+    >>> "l2" in promised_decay("AdamW", {}), sorted(promised_decay("Adam", {}))
+    (False, [])
+    """
+    if (stated := hyper.get("decay")) in MODES:
+        return frozenset({"ignored" if stated == "none" else stated})
+    switched = [bool(hyper[switch]) for switch in SWITCHES if switch in hyper]
+    decoupled = switched[0] if switched else promises_decoupled(name)
+    return DECOUPLED if decoupled else frozenset()
 
 
 def rule_of(oracle: Oracle, hyper: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

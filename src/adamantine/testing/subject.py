@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from adamantine.testing.errors import ConformanceError
-from adamantine.testing.oracles import Oracle, oracle_of, promises_decoupled
+from adamantine.testing.oracles import Oracle, oracle_of, promised_decay
 from adamantine.testing.outcome import NotApplicable
 
 #: The learning rate and decay that checks use. λ·lr = 0.005 is far above float32's rounding, and its square,
@@ -61,7 +61,7 @@ class Subject:
         hyper: keyword arguments of every construction; a check's own win over them.
         reference: ``"module:Class"``; empty where it cannot be imported.
         oracle: the formula it is compared with; None: none is known, and the check is left out.
-        decoupled: whether the name promises decoupled decay.
+        promise: the decay modes of which its name, or its arguments, promise one; empty: they promise none.
         needs: see `Needs`.
     """
 
@@ -70,7 +70,7 @@ class Subject:
     hyper: Mapping[str, Any] = field(default_factory=dict)
     reference: str = ""
     oracle: Oracle | None = None
-    decoupled: bool = False
+    promise: frozenset[str] = frozenset()
     needs: Needs = field(default_factory=Needs)
 
     # --- what checks work with ----------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def subject(target: Any, *, hyper: Mapping[str, Any] | None = None, name: str = 
             hyper=given,
             reference=target if isinstance(target, str) else _reference(make),
             oracle=oracle_of(called),
-            decoupled=promises_decoupled(called),
+            promise=promised_decay(called, given),
         )
     )
 

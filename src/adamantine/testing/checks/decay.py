@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adamantine.testing.decaymode import Decay, decay_of, options_for_decay
 from adamantine.testing.measure import copies, same
-from adamantine.testing.oracles import TORCH_DEFAULT, family_of
+from adamantine.testing.oracles import DECOUPLED, TORCH_DEFAULT, family_of
 from adamantine.testing.outcome import NotApplicable, Verdict, no, not_applicable, passed, violated, yes
 from adamantine.testing.registry import check
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
@@ -14,9 +14,6 @@ SMALL = 1e-3
 
 #: A decay that is there, for classes that look whether it is, and hardly shows.
 FAINT = 1e-6
-
-#: The modes in which the decay does not pass through the gradient.
-DECOUPLED = frozenset({"decoupled", "independent", "corrected", "cautious", "fixed"})
 
 
 @check("decay-applied", "weight_decay, where it is taken, does something")
@@ -33,6 +30,8 @@ def decay_applied(subject: Subject) -> Verdict:
         params = subject.parameters()
         subject.run(params, subject.build(params, weight_decay=decay, **subject.lr), range(5), size=SMALL)
         ends.append(copies(params))
+    if same(*ends) and "ignored" in subject.promise:
+        return not_applicable("told not to decay")
     if not same(*ends):
         return passed(f"five steps with weight_decay={WEIGHT_DECAY} end elsewhere than with 0")
     return violated(
@@ -57,24 +56,24 @@ def decay_applied(subject: Subject) -> Verdict:
 
 @check("decay-mode", "weight_decay acts as the name says")
 def decay_mode(subject: Subject) -> Verdict:
-    """Decoupled in a class whose name says so (a W, Lion, Adam-atan2); told for every other class.
+    """Decoupled in a class whose name says so (a W, Lion, Adam-atan2), or the mode that an argument names.
 
     Promised by Loshchilov & Hutter (2019) for the W, by Chen et al. (2023, Algorithm 2) for Lion. Broken by
     Keras, whose AdamW fell back to L2 (#19051), and by bitsandbytes, whose Lion was coupled on some backends
     (#1992).
     """
     found = _found(subject)
+    if found.mode in subject.promise:
+        return passed(f"{found.mode}: {found.evidence}")
     if found.mode == "ignored":
         return not_applicable("weight_decay changes nothing")
-    if not subject.decoupled:
-        said = found.mode in {"other", "unknown"}
-        return no(found.evidence) if said else yes(f"{found.mode}: {found.evidence}")
-    if found.mode in DECOUPLED:
-        return passed(f"{found.mode}: {found.evidence}")
     if found.mode in {"other", "unknown", "none"}:
         return no(found.evidence)
+    if not subject.promise:
+        return yes(f"{found.mode}: {found.evidence}")
+    promise = "decoupled" if "decoupled" in subject.promise else "".join(subject.promise)
     return violated(
-        f"{subject.name} promises decoupled decay and has {found.mode}: {found.evidence}",
+        f"{subject.name} promises {promise} decay and has {found.mode}: {found.evidence}",
         [
             "decays = []",
             "for size in (1.0, 100.0):",

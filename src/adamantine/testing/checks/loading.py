@@ -12,13 +12,11 @@ import torch
 
 from adamantine.testing.checks.state import inherits_loading, twins
 from adamantine.testing.measure import copies, gap
+from adamantine.testing.oracles import SWITCHES
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
 from adamantine.testing.registry import check
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
 from adamantine.testing.subject import subject as subject_of
-
-#: Arguments that choose the decay mode, in the wild.
-SWITCHES = ("decoupled_weight_decay", "weight_decouple", "decouple_wd", "decoupled_wd", "decoupled_decay")
 
 
 @check("named-order", "state is loaded by the parameters' names where both sides have them")
@@ -96,6 +94,10 @@ def mode_flip(subject: Subject) -> Verdict:
         raise NotApplicable("no class of another decay mode, and the same state, beside it")
     asked = []
     for sibling, code in siblings:
+        try:
+            sibling.build(sibling.parameters(), lr=LR, weight_decay=0.0)
+        except Exception:  # a switch that contradicts another argument
+            continue
         try:
             ends = [
                 _after_loading(subject, source, decay)
