@@ -1,14 +1,14 @@
 """One step taken again by a copy of the optimizer: in float64, and without decay.
 
-The copy (`adamantine.probe.sandbox`) steps on clones of the chosen elements, with their gradients and clones of
-their state, cast to float64. Its step is what the optimizer *meant* to do, free of the rounding of the weights;
-and the same step with λ = 0 leaves out what decay did in it. It is believed only if it gives the step that the
-weights really took: an optimizer that mixes elements (a trust ratio, Muon's matrices) or keeps state in a form
-of its own (8 bit) fails that and is not guessed at.
+The copy (`adamantine.probe.sandbox`) steps on clones of the chosen elements, with their gradients and
+clones of their state, cast to float64. Its step is what the optimizer *meant* to do, free of the rounding
+of the weights; and the same step with λ = 0 leaves out what decay did in it. It is believed only if it
+gives the step that the weights really took: an optimizer that mixes elements (a trust ratio, Muon's
+matrices) or keeps state in a form of its own (8 bit) fails that and is not guessed at.
 
 For L2 behind momentum this is the response within one step, and what the momentum repeats later is left out:
-it is smaller than the decay in the long run by up to 1/(1-β₁). `ledger_split` has the formulas that need no such
-reservation; this is for optimizers that it does not know.
+it is smaller than the decay in the long run by up to 1/(1-β₁). `ledger_split` has the formulas that need no
+such reservation; this is for optimizers that it does not know.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The article's picture on the user's own net: how much decay an element gets, by the size of its gradient."""
+"""The article's picture on the user's own net: how much decay an element gets, by its gradient's size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of all elements that decay: the gradient's RMS, the fraction removed per step, and η·λ of their group."""
+    """Of all elements that decay: RMS of the gradient, fraction removed per step, and their group's η·λ."""
 
     gradient: Floats
     effective: Floats

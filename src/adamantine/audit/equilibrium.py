@@ -14,9 +14,10 @@ one step without momentum, which is the s above.
 
 AdamW's is the norm of the paper for scale-invariant weights and that of pure noise, both: the same number. Of
 the other two it is that of pure noise with gradients as large as they are now. A scale-invariant weight has
-gradients ∝ 1/‖θ‖ and so another way to the same rest. At the rest the two agree; before it this one is farther
-from the present norm N: the paper's N* has N*/N = (‖θ‖/N)^⅔ for Adam + L2, (‖θ‖/N)^½ for SGDM. Weights whose
-gradients have a lasting direction settle where loss and decay balance, which no formula can know.
+gradients ∝ 1/‖θ‖ and so another way to the same rest. At the rest the two agree; before it this one is
+farther from the present norm N: the paper's N* has N*/N = (‖θ‖/N)^⅔ for Adam + L2, (‖θ‖/N)^½ for SGDM.
+Weights whose gradients have a lasting direction settle where loss and decay balance, which no formula can
+know.
 """
 
 from __future__ import annotations

@@ -32,8 +32,9 @@ from adamantine.audit.model import LedgerReport
 class Ledger:
     """Watches optimizers at work. Use it as a context, or `attach` and `detach`, or call `after_step`.
 
-    What it reads of a step: up to 4096 elements of each parameter (the same ones every time), their gradients and
-    state, before and after. `adamantine.audit.ledger_split` says how the decay is told from the rest.
+    What it reads of a step: up to 4096 elements of each parameter (the same ones every time), their
+    gradients and state, before and after. `adamantine.audit.ledger_split` says how the decay is told from
+    the rest.
 
     Args:
         optimizer: any ``torch.optim.Optimizer``, or several. Without hooks (``param_groups`` is all that is
@@ -60,8 +61,8 @@ class Ledger:
         for each in optimizers:
             if not hasattr(each, "param_groups"):
                 raise AuditError(
-                    f"optimizer: {type(each).__name__} has no param_groups; give a torch.optim.Optimizer, or a "
-                    "list of them"
+                    f"optimizer: {type(each).__name__} has no param_groups; give a "
+                    "torch.optim.Optimizer, or a list of them"
                 )
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise AuditError(
@@ -96,7 +97,8 @@ class Ledger:
         for each in self._optimizers:
             if not hasattr(each, "register_step_pre_hook"):
                 raise AuditError(
-                    f"optimizer: {type(each).__name__} has no step hooks; call ledger.after_step() after each step"
+                    f"optimizer: {type(each).__name__} has no step hooks; "
+                    "call ledger.after_step() after each step"
                 )
         self._open()
         for index, each in enumerate(self._optimizers):
@@ -160,11 +162,12 @@ class Ledger:
         )
 
     def write(self, path: Path | str) -> None:
-        """Append what was measured since the last call: one JSON object per parameter and measured step (of very
-        many steps, a regular selection).
+        """Append what was measured since the last call, one JSON object per parameter and measured step.
 
-        Keys: ``step``, ``name``, and those of `adamantine.audit.model.LayerRow`; null where there is no number.
-        Whole lines are appended in one write, so that a reader never sees a part of one.
+        Of more than 512 measured steps a regular selection is kept.
+
+        Keys: ``step``, ``name``, and those of `adamantine.audit.model.LayerRow`; null where there is no
+        number. Whole lines are appended in one write, so that a reader never sees a part of one.
         """
         names = [[each.name for each in watch.watched] for watch in self._watches]
         lines = [json.dumps(line, allow_nan=False) + "\n" for line in self._series.unwritten(names)]

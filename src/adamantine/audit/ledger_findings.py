@@ -55,8 +55,8 @@ def _nonfinite(rows: _Rows) -> Iterator[Finding]:
             Words(
                 f"{_most(worst, checked)}; {_count(lost)} hold no finite norm any more, and Adam-like "
                 "state that has seen a NaN never recovers",
-                f"{_most_zh(worst, checked)}；{len(lost)} 个参数的范数已不是有限值，而 Adam 类优化器的状态一旦混入 "
-                "NaN 就无法恢复",
+                f"{_most_zh(worst, checked)}；{len(lost)} 个参数的范数已不是有限值，"
+                "而 Adam 类优化器的状态一旦混入 NaN 就无法恢复",
             ),
             Words(
                 "go back to a checkpoint before it; leave such steps out (adamantine.torch optimizers: "
@@ -72,7 +72,8 @@ def _nonfinite(rows: _Rows) -> Iterator[Finding]:
         "warning",
         Words("some gradients were infinite or NaN", "部分梯度为无穷大或 NaN"),
         Words(
-            f"{_most(worst, checked)}; the weights are still finite, so the steps were left out or went well by luck",
+            f"{_most(worst, checked)}; the weights are still finite: such steps were left out, or "
+            "did no harm by luck",
             f"{_most_zh(worst, checked)}；权重仍为有限值：这些步被跳过，或者侥幸无碍",
         ),
         Words(
@@ -96,14 +97,14 @@ def _stalled(rows: _Rows) -> Iterator[Finding]:
         "warning",
         Words("most updates are rounded to nothing", "多数更新因舍入而消失"),
         Words(
-            f"{worst.name} ({dtype}): {worst.rounded:.0%} of the elements that were to move stayed as they were, bit "
-            f"for bit: half the distance to the next {dtype} number is more than the step",
+            f"{worst.name} ({dtype}): {worst.rounded:.0%} of the elements that were to move stayed as "
+            f"they were, bit for bit: half the distance to the next {dtype} number is more than the step",
             f"{worst.name}（{dtype}）：本应移动的元素中有 {worst.rounded:.0%} 逐位未变：更新量小于到下一个 "
             f"{dtype} 数的距离的一半",
         ),
         Words(
-            "keep float32 weights and run the forward pass under torch.autocast; or use an optimizer that rounds "
-            "stochastically or carries the rounding error",
+            "keep float32 weights and run the forward pass under torch.autocast; or use an optimizer that "
+            "rounds stochastically or carries the rounding error",
             "权重保留 float32，前向计算使用 torch.autocast；或改用随机舍入、补偿求和的优化器",
         ),
         tuple(layer.name for _, layer in stalled),
@@ -126,11 +127,12 @@ def _dominated(rows: _Rows) -> Iterator[Finding]:
             f"{worst.name}: only decay moves it, its gradient steps are 0; it goes to 0"
             if alone
             else f"{worst.name}: in the median step decay moves it {times} as far as the gradient "
-            f"({worst.decay_step:.2g} and {worst.gradient_step:.2g} per element); it shrinks whatever the loss says",
+            f"({worst.decay_step:.2g} and {worst.gradient_step:.2g} per element); it shrinks whatever the "
+            "loss says",
             f"{worst.name}：梯度步为 0，只有衰减在改变它，它将趋于 0"
             if alone
-            else f"{worst.name}：在中位数的一步中，衰减造成的改变是梯度的 {times}（每元素分别为 {worst.decay_step:.2g} 与 "
-            f"{worst.gradient_step:.2g}）；无论损失如何，它都在缩小",
+            else f"{worst.name}：在中位数的一步中，衰减造成的改变是梯度的 {times}"
+            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；无论损失如何，它都在缩小",
         ),
         Words(
             "lower weight_decay for it, or put it in a group with weight_decay=0; a part of the model that "
@@ -162,9 +164,9 @@ def _distorted(rows: _Rows, spread: Spread | None) -> Iterator[Finding]:
             "各权重实际受到的衰减相差几个数量级",
         ),
         Words(
-            f"L2 is divided by √v̂: of the elements seen, 10 % lose less than {low:.2g} × lr·λ per step and 10 % more "
-            f"than {high:.2g} ×, {10**decades:.0f} times as much; slope over the gradient's size {slope:.2f} in "
-            "log-log (decoupled decay: 0)",
+            f"L2 is divided by √v̂: of the elements seen, 10 % lose less than {low:.2g} × lr·λ per step and "
+            f"10 % more than {high:.2g} ×, {10**decades:.0f} times as much; slope over the gradient's size "
+            f"{slope:.2f} in log-log (decoupled decay: 0)",
             f"L2 项被 √v̂ 除：所测元素中，10 % 每步的衰减低于 {low:.2g} × lr·λ，10 % 高于 {high:.2g} ×，相差 "
             f"{10**decades:.0f} 倍；对梯度大小的双对数斜率为 {slope:.2f}（解耦衰减为 0）",
         ),
@@ -197,10 +199,11 @@ def _far(rows: _Rows) -> Iterator[Finding]:
         "note",
         Words("norms rest elsewhere than noise would put them", "范数的稳定值与噪声所预测的不同"),
         Words(
-            f"{worst.name}: ‖θ‖ = {worst.norm:.3g} is {ratio:.2g} × the {worst.equilibrium:.3g} at which decay and "
-            f"steps without direction balance, after {times:.1f} relaxation times: its gradients have a lasting "
-            "direction, or lr has fallen faster than the norm can follow",
-            f"{worst.name}：‖θ‖ = {worst.norm:.3g}，是衰减与无方向的步相平衡时 {worst.equilibrium:.3g} 的 {ratio:.2g} 倍，"
+            f"{worst.name}: ‖θ‖ = {worst.norm:.3g} is {ratio:.2g} × the {worst.equilibrium:.3g} at which "
+            f"decay and steps without direction balance, after {times:.1f} relaxation times: its gradients have a "
+            "lasting direction, or lr has fallen faster than the norm can follow",
+            f"{worst.name}：‖θ‖ = {worst.norm:.3g}，"
+            f"是衰减与无方向的步相平衡时 {worst.equilibrium:.3g} 的 {ratio:.2g} 倍，"
             f"已历经 {times:.1f} 个弛豫时间：梯度具有持久的方向，或学习率下降快于范数所能跟随",
         ),
         Words("nothing to mend; worth knowing when layers are compared", "无需修正；比较各层时值得了解"),

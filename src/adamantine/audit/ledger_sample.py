@@ -48,7 +48,8 @@ class Sample:
         self.indices: Tensor | None = None
         if p.numel() > most:
             generator = torch.Generator().manual_seed(seed)
-            # With replacement where duplicates are rare: a permutation of a billion elements is not to be made.
+            # With replacement where duplicates are rare: a permutation of a billion elements is not to be
+            # made.
             chosen = (
                 torch.randint(p.numel(), (most,), generator=generator)
                 if p.numel() > 16 * most

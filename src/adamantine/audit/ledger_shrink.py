@@ -11,8 +11,8 @@ from adamantine.probe.sandbox import decay_key
 class Shrink:
     """The behaviour of one group, and the fraction of a weight that its decay removes at the present lr.
 
-    A known class is read anew when lr or λ has changed, which is cheap. A probed one is scaled by the power of
-    lr that the probe found, and probed anew where it found none.
+    A known class is read anew when lr or λ has changed, which is cheap. A probed one is scaled by the power
+    of lr that the probe found, and probed anew where it found none.
     """
 
     def __init__(self, optimizer: Any, index: int) -> None:
@@ -31,7 +31,7 @@ class Shrink:
         return _number(group.get("lr")), _number(group.get(decay_key(group)))
 
     def behaviour(self) -> Behaviour:
-        """Read or probed when first asked for, and when lr or λ has changed in a way that scaling cannot follow."""
+        """Read or probed at first, and again when lr or λ have changed as no scaling can follow."""
         now = self.settings()
         known = self._behaviour
         if known is None or (now != self._at and not self._scales(known, now)):

@@ -5,7 +5,8 @@ What the weight lost to decay is d, the rest of the step is the gradient's:
     decoupled, independent, corrected, fixed    d = r·θ, with the fraction r that the probe reads or measures
     cautious                                    d = r·θ where the step shrinks the weight, else 0
     L2, not adaptive (SGD)                      d = r·θ, r = ηλ/(1-μ): what the momentum repeats is in it
-    L2, adaptive                                d = ηλθ/(√v̂ + ε) for the optimizers below, seen to step by that
+    L2, adaptive                                d = ηλθ/(√v̂ + ε) for the optimizers below, seen to step by
+    that
 
 The L2 formulas hold for weights that change little while the momentum forgets, within some 1/(1-β₁) steps:
 the moving average is then λθ plus that of the gradients. Whether an adaptive optimizer *is* one of these is
