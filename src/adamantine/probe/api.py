@@ -33,9 +33,7 @@ def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behav
     >>> behaviour_of(torch.optim.Adam([w], lr=1e-3, weight_decay=0.1), known=False).decay
     'l2'
     """
-    inner = optimizer
-    while not isinstance(inner, torch.optim.Optimizer) and hasattr(inner, "optimizer"):
-        inner = inner.optimizer
+    inner = _unwrapped(optimizer)
     try:
         hyper = inner.param_groups[group]
     except (AttributeError, IndexError) as error:
@@ -49,6 +47,16 @@ def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behav
         return unknown(str(error))
     except Exception as error:  # an optimizer may do anything
         return unknown(f"{type(error).__name__}: {str(error).strip()[:200]}")
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer inside of Lightning's, DeepSpeed's or Accelerate's, which pass the step on."""
+    while hasattr(optimizer, "optimizer") and (
+        not isinstance(optimizer, torch.optim.Optimizer)
+        or type(optimizer).__module__.startswith("accelerate.")
+    ):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def _shape(group: dict[str, Any]) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ def _known_base(cls: type) -> type | None:
     """The known class that ``cls`` is, or differs from by nothing that matters to a step."""
     for base in cls.__mro__:
         ours = base.__module__ == "adamantine.torch.optimizers"
-        theirs = base.__module__.startswith("torch.optim.") and base.__name__ in _TORCH
+        theirs = f"{base.__module__}.".startswith("torch.optim.") and base.__name__ in _TORCH
         if ours or theirs:
             return base
         if any(callable(getattr(base, name, None)) for name in vars(base) if not _is_harmless(name)):

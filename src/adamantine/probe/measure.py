@@ -18,6 +18,7 @@ from torch import Tensor
 from adamantine.probe.behaviour import Behaviour, Decay
 from adamantine.probe.effect import Effect, arithmetic_eps
 from adamantine.probe.hypotheses import HYPOTHESES, Hypothesis, Order
+from adamantine.probe.quiet import undisturbed
 from adamantine.probe.rates import Rates, first_nonzero, limit
 from adamantine.probe.rig import PATIENT_STEPS, Rig, stated_decay
 from adamantine.probe.sandbox import Factory
@@ -58,7 +59,8 @@ def measure(
     reason = ""
     for kind in (torch.float64, torch.float32) if dtype is None else (dtype,):
         try:
-            return _DryRun(Rig(factory, shape, kind, device), weight_decay).behaviour()
+            with undisturbed():  # under inference_mode, for one, tensors would be of no use to a closure
+                return _DryRun(Rig(factory, shape, kind, device), weight_decay).behaviour()
         except Exception as error:  # whatever a foreign step raises
             text = str(error).strip().split("\n")[0]
             reason = text if isinstance(error, _Inconclusive) else f"{type(error).__name__}: {text[:200]}"
@@ -92,9 +94,9 @@ class _DryRun:
         other: Behaviour | None = None
         for effect in self._effects():
             found = self._classify(effect)
-            if found.decay != "other":
+            if found.decay != "other" or found.shrink is not None:
                 return found
-            other = other or found
+            other = other or found  # nothing fitted: perhaps rounding, less of it with a higher λ
         return other or self._ignored()
 
     # The rule without decay.
@@ -170,7 +172,11 @@ class _DryRun:
         evidence = (
             f"weights are the same bits with weight_decay 0, {self.weight_decay:g} and {self.highest:g}"
         )
-        return self._found("ignored", 0.0, evidence)
+        drift = self.rates.without_gradient(self.off)
+        if drift is None or float(drift[0]) <= CLEAR * self.eps:
+            return self._found("ignored", 0.0, evidence)
+        evidence += f"; without a gradient a step takes {float(drift[0]):.3g} of the weight all the same"
+        return self._found("ignored", float(drift[0]), evidence)
 
     # Which hypothesis fits.
 
@@ -265,7 +271,7 @@ class _DryRun:
 
     def _shrinking(self, effect: Effect, rates: Tensor, hypothesis: Hypothesis, order: Order) -> Behaviour:
         rate = float(rates[first_nonzero(rates)])
-        if float(rates[-1]) > 1.1 * rate > 0:
+        if float(rates.abs().max()) > 1.1 * rate:
             first, last = (self._at_real(value, effect, 1) for value in (rate, limit(rates)))
             evidence = (
                 f"λθ enters the momentum undivided: {first:.3g} of the weight at first, later {last:.3g}"

@@ -102,7 +102,7 @@ def first_nonzero(rates: Tensor) -> int:
 
 def limit(rates: Tensor) -> float:
     """Where rates that grow geometrically, as in a momentum buffer, end (Aitken's extrapolation)."""
-    first, second, third = (float(rate) for rate in rates[-3:])
+    first, second, third = (float(rate) for rate in rates[-7::3])  # apart, or rounding would decide
     bend = (third - second) - (second - first)
     if abs(bend) <= 1e-6 * abs(third):
         return third

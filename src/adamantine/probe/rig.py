@@ -97,9 +97,9 @@ class Rig:
             lrs: the lr of each step, set in the group as a scheduler does.
         """
         hand = hand or Rest()
-        theta = torch.nn.Parameter(self.theta.to(self.device))
-        path = [theta.detach().double().cpu().flatten().clone()]
         with undisturbed(seed=0):
+            theta = torch.nn.Parameter(self.theta.to(self.device))
+            path = [theta.detach().double().cpu().flatten().clone()]
             overrides: dict[str, Any] = {} if weight_decay is None else {"weight_decay": weight_decay}
             if self.lr is not None:
                 overrides["lr"] = self.lr
@@ -120,8 +120,8 @@ class Rig:
 
     def group(self) -> dict[str, Any]:
         """The hyperparameters that the factory gives its one group."""
-        theta = torch.nn.Parameter(self.theta.to(self.device))
         with undisturbed(seed=0):
+            theta = torch.nn.Parameter(self.theta.to(self.device))
             overrides = {} if self.lr is None else {"lr": self.lr}
             groups = self.factory([theta], **overrides).param_groups
         return {name: value for name, value in groups[0].items() if name != "params"}

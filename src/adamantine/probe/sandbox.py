@@ -32,13 +32,14 @@ def like(
 ) -> Factory:
     """A factory of optimizers of this class with this group's hyperparameters as they are now.
 
-    Three ways are tried in turn, and the first whose product steps is taken:
+    Four ways are tried in turn, and the first whose product steps is taken:
 
     1. the class's constructor, with the group's values (and plain attributes of the optimizer) for the
-       arguments that it names;
-    2. a copy of the optimizer in which every reference to its parameters leads to the new tensors and the
+       arguments that it names, and the rest of the group written beside them;
+    2. the same without that rest, for groups that count steps and expect the state of step 1000;
+    3. a copy of the optimizer in which every reference to its parameters leads to the new tensors and the
        state is empty;
-    3. the same with state of the same names, filled with zeros, for classes that make state at construction.
+    4. the same with state of the same names, filled with zeros, for classes that make state at construction.
 
     The optimizer, its state, its hooks and its parameters are left as they are.
 
@@ -61,7 +62,7 @@ def like(
     ([0.5, 0.5], [1.0, 1.0, 1.0])
     """
     reasons = []
-    for way in (_constructed, _copied, _copied_with_state):
+    for way in (_constructed, _constructed_afresh, _copied, _copied_with_state):
 
         def factory(
             tensors: Sequence[Tensor], *, _way: Callable[..., Any] = way, **overrides: Any
@@ -92,8 +93,8 @@ def _prove(factory: Factory, group: dict[str, Any], shape: tuple[int, ...]) -> N
     originals = [p for p in group["params"] if isinstance(p, Tensor)]
     marks = [(p, p._version, _corner(p)) for p in originals]
     device = originals[0].device if originals else torch.device("cpu")
-    tensor = torch.ones(shape, device="cpu" if device.type == "meta" else device).requires_grad_()
     with undisturbed():
+        tensor = torch.ones(shape, device="cpu" if device.type == "meta" else device).requires_grad_()
         optimizer = factory([tensor])
         make_ready(optimizer)
         take_step(optimizer, [tensor], [torch.ones_like(tensor)])
@@ -141,6 +142,15 @@ def _constructed(
     return made
 
 
+def _constructed_afresh(
+    optimizer: torch.optim.Optimizer, group: dict[str, Any], tensors: list[Tensor], overrides: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """constructor alone"""
+    named = inspect.signature(type(optimizer)).parameters
+    known = {name: value for name, value in group.items() if name in named}
+    return _constructed(optimizer, {**known, "params": group["params"]}, tensors, overrides)
+
+
 def _copied(
     optimizer: torch.optim.Optimizer, group: dict[str, Any], tensors: list[Tensor], overrides: dict[str, Any]
 ) -> torch.optim.Optimizer:
@@ -150,7 +160,7 @@ def _copied(
     memo: dict[int, Any] = {id(optimizer): shell}
     for each in (optimizer, *_inner(optimizer)):
         for p in (p for g in each.param_groups for p in g["params"]):
-            memo.setdefault(id(p), torch.zeros_like(p, device="cpu").detach()[..., :0])
+            memo.setdefault(id(p), torch.empty(0, dtype=p.dtype))  # the others' place, without a gradient
         memo[id(each.param_groups)] = [own]
         memo[id(each.state)] = defaultdict(dict)
         for name, value in vars(each).items():
@@ -160,7 +170,8 @@ def _copied(
         memo[id(p)] = tensor
     attributes = {name: value for name, value in vars(optimizer).items() if name != "step"}
     shell.__dict__.update({name: copy.deepcopy(value, memo) for name, value in attributes.items()})
-    shell.param_groups = [own]
+    if "param_groups" in attributes:  # else it is another's, by a property (Lookahead), and mapped above
+        shell.param_groups = [own]
     return shell
 
 
