@@ -13,11 +13,11 @@ PLAN = {"steps": 5_000}
 def build() -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(32, 64, bias=False), nn.Tanh(), nn.Linear(64, 1, bias=False))
-    return model, torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=0.01)
+    return model, torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-3)
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    sizes = torch.logspace(-3, 1, 32)  # columns in metres, in kilometres, in percent ...
+    sizes = torch.logspace(-2, 1, 32)  # columns in metres, in kilometres, in percent ...
     for _ in range(60):
         optimizer.zero_grad()
         x = torch.randn(64, 32) * sizes
