@@ -200,8 +200,8 @@ def _far(rows: _Rows) -> Iterator[Finding]:
         Words("norms rest elsewhere than noise would put them", "范数的稳定值与噪声所预测的不同"),
         Words(
             f"{worst.name}: ‖θ‖ = {worst.norm:.3g} is {ratio:.2g} × the {worst.equilibrium:.3g} at which "
-            f"decay and steps without direction balance, after {times:.1f} relaxation times: its gradients have a "
-            "lasting direction, or lr has fallen faster than the norm can follow",
+            f"decay and steps without direction balance, after {times:.1f} relaxation times: its "
+            "gradients have a lasting direction, or lr has fallen faster than the norm can follow",
             f"{worst.name}：‖θ‖ = {worst.norm:.3g}，"
             f"是衰减与无方向的步相平衡时 {worst.equilibrium:.3g} 的 {ratio:.2g} 倍，"
             f"已历经 {times:.1f} 个弛豫时间：梯度具有持久的方向，或学习率下降快于范数所能跟随",
