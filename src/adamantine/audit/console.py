@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from adamantine.audit.checks.kind import Kind
 from adamantine.audit.fitted import Column, fitted
 from adamantine.audit.model import AuditReport, Finding, LedgerReport, Severity
 from adamantine.audit.rows import Grouped, GroupView, parameters
@@ -48,15 +50,36 @@ def text(report: AuditReport, width: int = 100, language: Language = "en") -> st
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def findings_text(
-    findings: list[Finding] | tuple[Finding, ...], report: AuditReport, width: int = 100
-) -> str:
-    """Findings alone, for an assertion's message."""
-    out = io.StringIO()
-    console = Console(file=out, width=width, color_system=None, legacy_windows=False)
-    for finding in findings:
-        console.print(_finding(report, finding, width, "en"), highlight=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+def explained(kind: Kind, language: Language) -> RenderableType:
+    """An entry of the catalogue: what it means in general, what mends it, whence it is known."""
+    lines = [
+        (Words("why", "原因"), kind.why.of(language)),
+        (Words("mend", "修正"), kind.remedy.of(language)),
+        (Words("source", "出处"), kind.source),
+    ]
+    title = Text.assemble(
+        (f"{SIGNS[kind.severity]} {SEVERITY_WORDS[kind.severity].of(language)}", STYLES[kind.severity]),
+        "  ",
+        (kind.title.of(language), "bold"),
+        "  ",
+        (kind.code, "dim"),
+    )
+    return Group(title, *(_entry(label.of(language), said) for label, said in lines))
+
+
+def catalogue(kinds: Sequence[Kind], width: int, language: Language) -> RenderableType:
+    """One line for each finding that there is."""
+    columns = [
+        Column(Words("code", "代码").of(language), [k.code for k in kinds], 3, holds="terms"),
+        Column(
+            Words("at worst", "最重").of(language),
+            [Text(SEVERITY_WORDS[k.severity].of(language), style=STYLES[k.severity]) for k in kinds],
+            2,
+            holds="terms",
+        ),
+        Column(Words("what", "内容").of(language), [k.title.of(language) for k in kinds], 1, holds="words"),
+    ]
+    return fitted(columns, width)[0]
 
 
 def rendered(

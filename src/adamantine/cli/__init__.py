@@ -8,6 +8,7 @@ from adamantine.cli import (  # noqa: I001
     report as report,
     tasks as tasks,
     bench as bench,
+    audit as audit,
     check as check,
 )
 from adamantine.cli.app import app, flowing
