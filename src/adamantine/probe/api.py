@@ -11,7 +11,7 @@ from adamantine.probe import known as known_classes
 from adamantine.probe.behaviour import Behaviour
 from adamantine.probe.errors import ProbeError
 from adamantine.probe.measure import measure, unknown
-from adamantine.probe.sandbox import like
+from adamantine.probe.sandbox import like, short
 
 
 def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behaviour:
@@ -46,7 +46,7 @@ def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behav
     except ProbeError as error:
         return unknown(str(error))
     except Exception as error:  # an optimizer may do anything
-        return unknown(f"{type(error).__name__}: {str(error).strip()[:200]}")
+        return unknown(short(error))
 
 
 def _unwrapped(optimizer: Any) -> Any:

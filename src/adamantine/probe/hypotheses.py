@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adamantine.probe.rig import Hand, Rest
+from adamantine.probe.tolerance import MUCH_CLOSER
 
 Order = Literal["before", "after", "unclear"]
 
@@ -89,3 +90,11 @@ HYPOTHESES: dict[str, Hypothesis] = {
         cautious=True,
     ),
 }
+
+
+def best_of(fits: Mapping[str, float]) -> tuple[str, Order]:
+    """The closest hypothesis by its misfit, and its order unless the other order is nearly as close."""
+    best = min(fits, key=lambda name: fits[name])
+    order = HYPOTHESES[best].order
+    rivals = [misfit for name, misfit in fits.items() if HYPOTHESES[name].order not in {order, "unclear"}]
+    return best, "unclear" if rivals and min(rivals) <= MUCH_CLOSER * fits[best] else order

@@ -74,7 +74,7 @@ def like(
         try:
             _prove(factory, group, shape)
         except Exception as error:
-            reasons.append(f"{way.__doc__}: {_short(error)}")
+            reasons.append(f"{way.__doc__}: {short(error)}")
         else:
             return factory
     raise ProbeError(
@@ -216,6 +216,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | torch.dtype)
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
+    """An exception in one line."""
     text = str(error).strip().split("\n")[0] or "no message"
     return f"{type(error).__name__}: {text[:200]}"

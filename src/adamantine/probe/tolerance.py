@@ -17,3 +17,5 @@ ROUNDINGS = 8.0
 FACTORS = (1.0, 1e2, 1e4, 1e6)
 #: Of two hypotheses, the one this many times closer is taken for the better.
 MUCH_CLOSER = 10.0
+#: Rates that grow by more than this within the run are no constant share of the weight.
+GROWTH = 1.1
