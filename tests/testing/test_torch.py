@@ -52,9 +52,7 @@ def test_violations(name):
 
 
 def test_what_cannot_take_dense_gradients_is_said():
-    with pytest.raises(
-        ConformanceError, match=r"SparseAdam does not step on a small weight.*dense"
-    ):
+    with pytest.raises(ConformanceError, match=r"SparseAdam does not step on a small weight.*dense"):
         check_optimizer(torch.optim.SparseAdam)
 
 

@@ -11,9 +11,8 @@ import torch
 
 from adamantine.reference import Optimizer as Reference
 from adamantine.rules.decay import MODES, NEED_PEAK, coefficients
-from adamantine.testing.measure import gap
 from adamantine.testing.oracles import Oracle, rule_of
-from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients
+from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients, set_lr
 
 #: The learning rates of six steps: up and down, so that decays of η, of η/η_max, of η²/η_max and of no η
 #: differ.
@@ -48,7 +47,7 @@ def options_for_decay(subject: Subject) -> dict[str, Any]:
 
 def _fitting(subject: Subject, oracle: Oracle) -> Decay | None:
     """The mode and order under which the oracle's steps are those of the class; None unless there is one."""
-    from adamantine.testing.checks.paper import stated, tolerance
+    from adamantine.testing.checks.paper import distance, stated, tolerance
 
     options = options_for_decay(subject)
     params = subject.parameters()
@@ -57,8 +56,7 @@ def _fitting(subject: Subject, oracle: Oracle) -> Decay | None:
     rule, hyper = rule_of(oracle, stated(subject, options))
     grads = []
     for t, lr in enumerate(RATES):
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(optimizer, lr)
         gradients(params, t)
         grads.append([p.grad.double().numpy().copy() for p in params if p.grad is not None])
         subject.step(optimizer)
@@ -66,7 +64,7 @@ def _fitting(subject: Subject, oracle: Oracle) -> Decay | None:
     for mode, order in _candidates(oracle):
         thetas = _reference(rule, hyper, mode, order, start, grads)
         gaps[mode, order] = max(
-            gap(p.detach().double() - torch.from_numpy(s), torch.from_numpy(theta - s))
+            distance(subject, p.detach().double() - torch.from_numpy(s), torch.from_numpy(theta - s))
             for p, s, theta in zip(params, start, thetas, strict=True)
         )
     fits = sorted((value, key) for key, value in gaps.items() if value <= tolerance(subject))
@@ -142,11 +140,14 @@ def _shrink(mode: str, lr: float, away: np.ndarray[Any, Any], theta: np.ndarray[
 
 
 def _probed(subject: Subject) -> Decay:
-    from adamantine.probe import measure
+    from adamantine.probe import ProbeError, measure
 
     def factory(tensors: Any, **overrides: Any) -> torch.optim.Optimizer:
         return subject.build(tensors, **{**subject.lr, **subject.strong_decay, **overrides})
 
-    found = measure(factory, shape=subject.needs.shape, dtype=subject.needs.dtype)
+    try:
+        found = measure(factory, shape=subject.needs.shape, dtype=subject.needs.dtype)
+    except ProbeError as error:
+        return Decay("unknown", "unclear", None, str(error))
     follows = None if found.lr_power is None else found.lr_power != 0
     return Decay(found.decay, found.order, follows, found.evidence)

@@ -20,6 +20,13 @@ def gap(actual: Tensor, expected: Tensor) -> float:
     return difference / size if size and difference == difference else math.inf
 
 
+def mean_gap(actual: Tensor, expected: Tensor) -> float:
+    """rms(a - e) / rms(e), for states so coarse that single elements may go another way."""
+    difference = (actual.detach().double() - expected.detach().double()).square().mean().sqrt().item()
+    size = expected.detach().double().square().mean().sqrt().item()
+    return difference / size if size and difference == difference else math.inf
+
+
 def same(a: Any, b: Any) -> bool:
     """Equal to the bit, NaN to NaN, through dicts and lists."""
     if isinstance(a, Tensor):

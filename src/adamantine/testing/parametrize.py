@@ -44,7 +44,8 @@ def parametrize_with_checks(
     expected = dict(expected_failures or {})
     if unknown := sorted({check for checks in expected.values() for check in checks} - CHECKS.keys()):
         raise ConformanceError(f"expected_failures: no check is called {', '.join(unknown)}")
-    cases, names = [], []
+    cases: list[Any] = []
+    names: list[str] = []
     for optimizer in optimizers:
         name = _name(optimizer, names)
         names.append(name)
@@ -93,8 +94,8 @@ def _name(optimizer: Any, taken: Collection[str]) -> str:
     else:
         given = getattr(optimizer, "keywords", {})
         inner = getattr(optimizer, "func", optimizer)
-        name = getattr(optimizer, "name", None) or getattr(inner, "__name__", type(inner).__name__)
-        name += "".join(f"-{key}={value}" for key, value in given.items())
+        own = getattr(optimizer, "name", None) or getattr(inner, "__name__", type(inner).__name__)
+        name = str(own) + "".join(f"-{key}={value}" for key, value in given.items())
     number = 2
     unique = name
     while unique in taken:

@@ -278,6 +278,21 @@ def gradients(params: Iterable[Tensor], t: int, *, size: float = 1.0) -> None:
         p.grad = (size * (noise + 0.5 * torch.where(noise >= 0, 1.0, -1.0))).to(p.dtype)
 
 
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """As torch's schedulers do it: into the tensor, where lr is one.
+
+    Raises:
+        NotApplicable: a group has no lr.
+    """
+    for group in optimizer.param_groups:
+        if "lr" not in group:
+            raise NotApplicable("its groups have no lr")
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
 def _named(given: list[Any]) -> list[Any]:
     counter = iter(range(1000))
 

@@ -7,6 +7,7 @@ from adamantine.testing.checks import (  # noqa: I001
     gradients as gradients,
     groups as groups,
     state as state,
+    duplicates as duplicates,
     loading as loading,
     shapes as shapes,
     interface as interface,

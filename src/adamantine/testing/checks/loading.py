@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import re
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from adamantine.testing.checks.state import inherits_loading, twins
+from adamantine.testing.checks.state import copied, inherits_loading, twins
 from adamantine.testing.measure import copies, gap
 from adamantine.testing.oracles import SWITCHES
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
@@ -40,7 +39,7 @@ def named_order(subject: Subject) -> Verdict:
         return no(f"takes no names ({type(error).__name__}), so that an order cannot be checked")
     if not takes_names:
         return no("keeps no names, so that an order cannot be checked")
-    saved = copy.deepcopy(optimizer.state_dict())
+    saved = copied(optimizer.state_dict())
     if not saved["state"]:
         raise NotApplicable("keeps no state")
     ends = []
@@ -48,7 +47,7 @@ def named_order(subject: Subject) -> Verdict:
         again = dict(zip("ab", twins([a, b]), strict=True))
         successor = subject.build([(name, again[name]) for name in order], **subject.lr)
         try:
-            successor.load_state_dict(copy.deepcopy(saved))
+            successor.load_state_dict(copied(optimizer.state_dict()))
         except Exception as error:
             if order == ["a", "b"]:
                 raise
@@ -133,7 +132,7 @@ def _after_loading(subject: Subject, source: Subject, decay: float) -> list[torc
     params = subject.parameters()
     optimizer = source.build(params, lr=LR, weight_decay=0.0)
     source.run(params, optimizer, range(2))
-    saved = copy.deepcopy(optimizer.state_dict())
+    saved = copied(optimizer.state_dict())
     for group in saved["param_groups"]:
         group["weight_decay"] = decay
     others = twins(params)

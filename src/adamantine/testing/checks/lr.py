@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 from adamantine.testing.measure import copies, gap, moved, same
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import LR, Subject, gradients
+from adamantine.testing.subject import LR, Subject, gradients, set_lr
 
 
 @check("zero-lr", "a step at lr = 0 moves nothing, whatever the decay")
@@ -22,7 +22,7 @@ def zero_lr(subject: Subject) -> Verdict:
     for zero in (True, False):
         params = subject.parameters()
         optimizer = subject.build(params, **subject.lr, **subject.strong_decay)
-        _set_lr(optimizer, 0.0)
+        set_lr(optimizer, 0.0)
         before = copies(params)
         for t in range(3):
             gradients(params, t)
@@ -56,7 +56,7 @@ def zero_lr_later(subject: Subject) -> Verdict:
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr, **subject.strong_decay)
     subject.run(params, optimizer, range(2))
-    _set_lr(optimizer, 0.0)
+    set_lr(optimizer, 0.0)
     before = copies(params)
     subject.run(params, optimizer, range(2, 4))
     if same(copies(params), before):
@@ -215,10 +215,3 @@ def tensor_lr(subject: Subject) -> Verdict:
         ends.append(copies(params))
     worst = max(gap(b, a) for a, b in zip(*ends, strict=True))
     return yes("moves as with the number") if worst < 1e-6 else no(f"moves otherwise, by {worst:.2g}")
-
-
-def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        if "lr" not in group:
-            raise NotApplicable("its groups have no lr")
-        group["lr"] = lr
