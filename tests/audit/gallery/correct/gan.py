@@ -21,3 +21,15 @@ def build():
     d = torch.optim.Adam(model.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     g = torch.optim.Adam(model.generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     return model, [d, g]
+
+
+def train(model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    d, g = optimizers
+    for _ in range(20):
+        fake, real = model.generator(torch.randn(32, 8)), 0.5 * torch.randn(32, 16)
+        d.zero_grad()
+        (model.discriminator(fake.detach()).mean() - model.discriminator(real).mean()).backward()
+        d.step()
+        g.zero_grad()
+        (-model.discriminator(fake).mean()).backward()
+        g.step()
