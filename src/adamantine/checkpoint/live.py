@@ -76,10 +76,8 @@ def _settle(saved: Any, live: Any, at: str, found: list[str]) -> Any:
         found.append(f"{at} has other values")
         return live
     if isinstance(saved, dict) and isinstance(live, dict):
-        for key in saved.keys() - live.keys():
-            found.append(f"{at}: {key} is gone")
-        for key in live.keys() - saved.keys():
-            found.append(f"{at}: {key} is new")
+        found += [f"{at}: {key} is gone" for key in saved.keys() - live.keys()]
+        found += [f"{at}: {key} is new" for key in live.keys() - saved.keys()]
         for key in saved.keys() & live.keys():
             live[key] = _settle(saved[key], live[key], f"{at}: {key}", found)
         return live

@@ -45,7 +45,8 @@ def fitted(
         if saved.shape is not None and saved.shape != tuple(p.shape):
             raise CheckpointError(
                 f"{source}: {_label(saved.name, index)} has shape {saved.shape}, here {tuple(p.shape)}: "
-                "another model, or another order of parameters; build the optimizer from model.named_parameters()"
+                "another model, or another order of parameters; build the optimizer from "
+                "model.named_parameters()"
             )
         parameters.append(saved)
     return Contents(
@@ -109,11 +110,12 @@ def _order(
             UserWarning,
             stacklevel=4,
         )
-    live: list[dict[str, Any]] = []
-    saved: list[dict[str, Any]] = []
     names = iter(live_names)
-    for group in optimizer.param_groups:
-        live.append({"params": group["params"], "param_names": [next(names) for _ in group["params"]]})
+    live: list[dict[str, Any]] = [
+        {"params": group["params"], "param_names": [next(names) for _ in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    saved: list[dict[str, Any]] = []
     for number in range(len(contents.groups)):
         ids = [i for i, p in enumerate(contents.parameters) if p.group == number]
         saved.append({"params": ids, "param_names": [saved_names[i] for i in ids], "number": number})

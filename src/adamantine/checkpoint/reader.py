@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,20 +65,47 @@ class Store:
         Raises:
             CheckpointError: damage anywhere, or a value that no optimizer can have.
         """
-        known: dict[str, Tensor] = {}
 
         def tensor(name: Any) -> Tensor:
+            value = self.tensor(name)
+            done(self.nbytes(name))
+            return value
+
+        return self._contents(tensor)[0]
+
+    def sketch(self) -> tuple[Contents, dict[int, str]]:
+        """Everything but the values of tensors with more than one element, which are on the meta device.
+
+        Returns:
+            The contents, and the name of each tensor in them by its ``id``.
+
+        Raises:
+            CheckpointError: as `contents`, but for the bytes of those tensors.
+        """
+
+        def tensor(name: Any) -> Tensor:
+            row = self.stored.get(name) if isinstance(name, str) else None
+            if row is None or math.prod(row.shape) == 1:  # a step count, a learning rate
+                return self.tensor(name)
+            return torch.empty(row.shape, dtype=dtypes.NAMED[row.dtype], device="meta")
+
+        found, known = self._contents(tensor)
+        return found, {id(value): name for name, value in known.items()}
+
+    def _contents(self, tensor: Callable[[Any], Tensor]) -> tuple[Contents, dict[str, Tensor]]:
+        known: dict[str, Tensor] = {}
+
+        def once(name: Any) -> Tensor:
             if not isinstance(name, str) or name not in known:
-                value = self.tensor(name)
+                value = tensor(name)
                 known[name] = value
-                done(self.nbytes(name))
             return known[name]
 
-        found = manifest.contents(self.manifest, str(self.path), tensor)
+        found = manifest.contents(self.manifest, str(self.path), once)
         if unused := self.stored.keys() - known.keys():
             raise CheckpointError(f"{self.path}: nothing refers to the tensor {min(unused)!r}")
         check(found, str(self.path))
-        return found
+        return found, known
 
 
 def read(path: str | os.PathLike[str], *, done: Watch = unwatched) -> Contents:

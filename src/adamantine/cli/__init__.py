@@ -10,6 +10,7 @@ from adamantine.cli import (  # noqa: I001
     bench as bench,
     audit as audit,
     check as check,
+    checkpoint as checkpoint,
 )
 from adamantine.cli.app import app, flowing
 
