@@ -42,17 +42,17 @@ def gain(module: nn.Module, attribute: str) -> Gain | None:
     >>> gain(Strange(), "w").reason
     "normalization (Strange: output unchanged by its input's scale, multiplied by w)"
     """
-    tensor = module._parameters.get(attribute)
+    own = dict(module.named_parameters(recurse=False))
+    tensor = own.get(attribute)
     if (
         tensor is None
         or type(module).__module__.startswith("torch.")
         or type(module).forward is nn.Module.forward
         or next(module.children(), None) is not None
-        or isinstance(tensor, nn.parameter.UninitializedParameter)
         or not tensor.is_floating_point()
         or tensor.device.type == "meta"
         or not 1 < tensor.numel() <= _MOST_ELEMENTS
-        or sum(p.numel() for p in module.parameters(recurse=False)) > 2 * _MOST_ELEMENTS
+        or sum(p.numel() for p in own.values()) > 2 * _MOST_ELEMENTS
         or module._forward_hooks
         or module._forward_pre_hooks
     ):
@@ -67,30 +67,29 @@ def gain(module: nn.Module, attribute: str) -> Gain | None:
 
 
 def _seen(module: nn.Module, attribute: str) -> Gain | None:
-    parameter = module._parameters[attribute]
-    assert parameter is not None
-    # Away from its start: a gain that begins at 0, or a bias of 0 beside it, shows nothing there.
-    parameter.copy_(1.0 + 0.5 * torch.rand(parameter.shape, dtype=torch.float64))
-    x = torch.randn(2, *parameter.shape, dtype=torch.float64)
-    y = module(x)
-    if not isinstance(y, Tensor) or y.shape != x.shape or not torch.isfinite(y).all():
-        return None
-    zeroed = parameter.clone()
-    parameter.zero_()
-    rest = module(x)  # what does not pass through the parameter: a bias, a residual
-    through = y - rest
-    parameter.copy_(zeroed * torch.linspace(0.5, 2.0, parameter.numel(), dtype=torch.float64).view_as(zeroed))
-    scaled = module(x) - rest
-    if (
-        not torch.allclose(scaled, through * (parameter / zeroed), rtol=1e-6, atol=1e-9)
-        or not through.abs().max() > 1e-9
-    ):
+    parameter = dict(module.named_parameters(recurse=False))[attribute]
+    # Away from their start: a gain that begins at 0 shows nothing there.
+    one, two = (0.5 + torch.rand(parameter.shape, dtype=torch.float64) for _ in range(2))
+    x, other = (torch.randn(2, *parameter.shape, dtype=torch.float64) for _ in range(2))
+
+    def out(value: Tensor, data: Tensor) -> Tensor:
+        parameter.copy_(value)
+        found = module(data)
+        if not isinstance(found, Tensor) or found.shape != data.shape:
+            raise ValueError("not a map of features to features")
+        return found
+
+    def through(value: Tensor, data: Tensor) -> Tensor:
+        """What passes through the parameter: without a bias, or a residual."""
+        return out(value, data) - out(torch.zeros_like(value), data)
+
+    seen = through(one, x)
+    is_elementwise = torch.allclose(through(two, x), seen * two / one, rtol=1e-6, atol=1e-9)
+    is_added = torch.allclose(through(one, other), seen)  # whatever the input: a bias, a table of positions
+    if not is_elementwise or is_added or not torch.isfinite(seen).all():
         return None
     name = type(module).__name__
-    parameter.copy_(zeroed)
-    if torch.allclose(module(4.0 * x), y, rtol=1e-2, atol=1e-3):  # the norm's own ε makes it inexact
-        return Gain(
-            "norm",
-            f"normalization ({name}: output unchanged by its input's scale, multiplied by {attribute})",
-        )
+    if torch.allclose(out(one, 4 * x), out(one, x), rtol=1e-2, atol=1e-3):  # its own ε makes it inexact
+        what = f"normalization ({name}: output unchanged by its input's scale, multiplied by {attribute})"
+        return Gain("norm", what)
     return Gain("scale", f"scale ({name} multiplies its input element by element with {attribute})")

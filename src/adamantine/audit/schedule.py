@@ -106,7 +106,7 @@ def settled(plan: Plan, schedulers: Sequence[Any]) -> Plan:
 def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan: Plan, own: Own) -> Course:
     """The course of these groups, those of all optimizers in one row, from now to the end of the plan."""
     stride = plan.steps_per_epoch or 1 if plan.interval == "epoch" else 1
-    done = max([int(getattr(s, "last_epoch", 0) or 0) for s in schedulers], default=0) * stride
+    done = max(map(_steps_done, schedulers), default=0) * stride
     left = max((plan.steps or LOOK_AHEAD) - done, 1)
     calls = -(-left // stride) - 1 if schedulers else 0  # the present value needs none
     values, seen, doubt, refused = [[_numbers(group) for group in groups]], [0], "", None
@@ -124,6 +124,14 @@ def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan:
     lasts = np.diff(np.append(at, max(done + left, int(at[-1]) + 1)))
     table = np.array(values, dtype=np.float64).reshape(len(values), len(groups), 2)
     return Course(at, lasts, table[:, :, 0].T, table[:, :, 1].T, plan.steps is not None, doubt, refused)
+
+
+def _steps_done(scheduler: Any) -> int:
+    """How often it has been called; a ChainedScheduler knows by its members alone."""
+    done = getattr(scheduler, "last_epoch", None)
+    if done is None:
+        return max(map(_steps_done, getattr(scheduler, "_schedulers", ())), default=0)
+    return int(done)
 
 
 class _NotPlayable(Exception):
@@ -152,7 +160,7 @@ class Rehearsal:
             self.players = [copy.deepcopy(scheduler, memo) for scheduler in schedulers]
         except Exception as error:
             raise _NotPlayable(f"a scheduler cannot be copied ({type(error).__name__}: {error})") from error
-        self.starts = [int(getattr(scheduler, "last_epoch", 0) or 0) for scheduler in schedulers]
+        self.starts = [_steps_done(scheduler) for scheduler in schedulers]
         self.played = 0  # calls made, or jumped over
         self.refused: tuple[int, str] | None = None
 

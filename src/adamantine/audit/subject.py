@@ -32,19 +32,14 @@ class Parameter:
     of_model: bool
 
     @property
-    def lazy(self) -> bool:
-        """Without a shape until the first forward pass."""
-        return isinstance(self.tensor, nn.parameter.UninitializedParameter)
-
-    @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape; () while it has none."""
-        return () if self.lazy else tuple(self.tensor.shape)
+        """Its shape."""
+        return tuple(self.tensor.shape)
 
     @property
     def elements(self) -> int:
-        """How many numbers it has; 0 while it has no shape."""
-        return 0 if self.lazy else self.tensor.numel()
+        """How many numbers it has."""
+        return self.tensor.numel()
 
 
 @dataclass(frozen=True)
@@ -137,8 +132,8 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     Raises:
         AuditError: something that is no optimizer, model or scheduler.
     """
-    modules = _modules(model)
     used = _optimizers(optimizers)
+    modules = _modules(model)
     course_makers = tuple(unwrapped(schedulers))
     plan = settled(plan, course_makers)
     raw = [(o, i, group) for o in used for i, group in enumerate(o.param_groups)]
@@ -217,10 +212,10 @@ def _places(groups: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
 def _of_model(modules: dict[str, nn.Module], places: Mapping[int, list[int]]) -> list[Parameter]:
     uses: dict[int, tuple[Tensor, list[str]]] = {}
     for prefix, module in modules.items():
-        for attribute, own in module._parameters.items():
-            if own is not None:
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                uses.setdefault(id(own), (own, []))[1].append(name)
+        for attribute, own in module.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{prefix}.{attribute}" if prefix else attribute
+            _check_shape(name, own)
+            uses.setdefault(id(own), (own, []))[1].append(name)
     listed = listed_by_model(modules, [name for _, names in uses.values() for name in names])
     found = []
     for tensor, (name, *aliases) in uses.values():
@@ -235,13 +230,20 @@ def _of_model(modules: dict[str, nn.Module], places: Mapping[int, list[int]]) ->
     return found
 
 
+def _check_shape(name: str, tensor: Tensor) -> None:
+    if isinstance(tensor, nn.parameter.UninitializedParameter):
+        raise AuditError(
+            f"{name} belongs to a lazy module and has no shape yet; run one forward pass before the audit"
+        )
+
+
 def _strays(
     modules: dict[str, nn.Module],
     raw: Sequence[tuple[Any, int, dict[str, Any]]],
     places: dict[int, list[int]],
 ) -> list[Parameter]:
     """What the optimizers train and the model does not have."""
-    seen = {id(tensor) for module in modules.values() for tensor in module._parameters.values()}
+    seen = {id(tensor) for module in modules.values() for tensor in module.parameters(recurse=False)}
     found = []
     for index, (_, _, group) in enumerate(raw):
         names = group.get("param_names") or [
@@ -251,7 +253,8 @@ def _strays(
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
-            is_matrix = not isinstance(tensor, nn.parameter.UninitializedParameter) and tensor.ndim >= 2
+            _check_shape(name, tensor)
+            is_matrix = tensor.ndim >= 2
             verdict = Verdict(is_matrix, "not of this model", "matrix" if is_matrix else "vector")
             found.append(Parameter(name, (), tensor, verdict, "", tuple(places[id(tensor)]), of_model=False))
     return found

@@ -22,7 +22,7 @@ position of any weight before a normalization, whose decay keeps its norm from g
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
@@ -95,8 +95,7 @@ def listed_by_model(modules: Mapping[str, Any], names: Sequence[str]) -> dict[st
     found: dict[str, str] = {}
     for prefix, module in modules.items():
         for attribute in ("no_weight_decay", "no_weight_decay_keywords"):
-            entry = getattr(module, attribute, None)
-            words = tuple((entry() if callable(entry) else entry) or ())
+            words = _words(getattr(module, attribute, None))
             inside = f"{prefix}." if prefix else ""
             for name in names if words else ():
                 if not name.startswith(inside):
@@ -106,6 +105,17 @@ def listed_by_model(modules: Mapping[str, Any], names: Sequence[str]) -> dict[st
                     if fnmatchcase(relative, word) if attribute == "no_weight_decay" else word in relative:
                         found.setdefault(name, f"the model's {attribute} lists {word!r}")
     return found
+
+
+def _words(entry: Any) -> tuple[str, ...]:
+    """What a list of that name holds. Something else of the same name (a flag, a function of other arguments)
+    is no list."""
+    try:
+        words = entry() if callable(entry) else entry
+    except TypeError:
+        return ()
+    listed = isinstance(words, Iterable) and not isinstance(words, str)
+    return tuple(word for word in words if isinstance(word, str)) if listed else ()
 
 
 def judge(

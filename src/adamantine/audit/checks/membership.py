@@ -194,7 +194,7 @@ def tied_split(subject: Subject) -> Iterator[Finding]:
 def _extent(parameter: Parameter) -> tuple[str, int, int] | None:
     """Where its memory is; None for a tensor without any."""
     try:
-        pointer = 0 if parameter.lazy or not parameter.elements else parameter.tensor.data_ptr()
+        pointer = parameter.elements and parameter.tensor.data_ptr()
     except RuntimeError:  # fake, functional or sparse tensors
         return None
     return (str(parameter.tensor.device), pointer, parameter.elements) if pointer else None

@@ -138,7 +138,7 @@ def _by_dtype(group: Group) -> dict[torch.dtype, list[Parameter]]:
     found: dict[torch.dtype, list[Parameter]] = {}
     for parameter in group.members:
         tensor = parameter.tensor
-        if tensor.requires_grad and not parameter.lazy and tensor.is_floating_point():
+        if tensor.requires_grad and tensor.is_floating_point():
             found.setdefault(tensor.dtype, []).append(parameter)
     return found
 

@@ -113,7 +113,7 @@ def _judgement(subject: Subject, group: Group) -> str | None:
     if group.behaviour.decay in {"independent", "fixed"} and decay > LARGEST_PER_STEP:
         return "per-step"
     timescale, kept, steps = 1 / shrink, subject.kept(group), subject.plan.steps
-    if timescale <= SHORTEST * _EXACTLY and (steps is None or steps > GOES_WITH * timescale):
+    if timescale <= SHORTEST * _EXACTLY and (steps is None or steps > GOES_WITH * timescale * _EXACTLY):
         return "short"
     if steps is not None and timescale <= SHORTEST_SHARE * steps * _EXACTLY:
         return "short"
