@@ -221,9 +221,14 @@ def test_no_hook_stays_even_after_an_exception(name: str) -> None:
     model = net()
     optimizer = OPTIMIZERS[name](model.parameters())
     ledger = Ledger(optimizer, model)
-    with pytest.raises(KeyboardInterrupt), ledger:
-        assert hooks(optimizer) == 2
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with ledger:
+            assert hooks(optimizer) == 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert hooks(optimizer) == 0
     plain(model, optimizer)
     assert ledger.steps == 0
@@ -234,7 +239,7 @@ def test_attached_once() -> None:
     with Ledger(OPTIMIZERS["AdamW"](model.parameters()), model) as ledger:
         with pytest.raises(AuditError, match="attached already"):
             ledger.attach()
-        with pytest.raises(AuditError, match="would count|attached to them"):
+        with pytest.raises(AuditError, match="attached to them"):
             ledger.after_step()
 
 
