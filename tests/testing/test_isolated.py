@@ -73,9 +73,7 @@ def test_as_in_this_process():
     ("target", "problem"),
     [
         ("no_such_package:X", "there is no module 'no_such_package' here"),
-        ("odd_optimizers:Missing", "has no attribute 'Missing'"),
         ("odd_optimizers:Exits", "importing or constructing it ended with exit code 3"),
-        ("odd_optimizers", "give an optimizer as module:Class"),
     ],
 )
 def test_what_cannot_be_had_is_said(target, problem):
@@ -86,5 +84,5 @@ def test_what_cannot_be_had_is_said(target, problem):
 
 
 def test_unknown_checks_are_refused():
-    with pytest.raises(ConformanceError, match="no check or family is called nosuch; families: .*decay"):
+    with pytest.raises(ConformanceError, match=r"no check or family is called nosuch; families: .*decay"):
         check_isolated("torch.optim:SGD", only=["nosuch"])

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from adamantine.testing import ConformanceError, Subject, assert_passes, parametrize_with_checks, subject
+from adamantine.testing import ConformanceError, Subject, assert_passes, parametrize_with_checks, subject_of
 from adamantine.testing.registry import CHECKS
 
 NAMED_ORDER = {"AdamW": {"named-order": "torch matches by position"}}
@@ -59,7 +59,7 @@ def test_a_subject_of_ones_own():
     def make(params, lr=0.1):
         return torch.optim.SGD(params, lr=lr, momentum=0.9)
 
-    mine = subject(make, name="HeavyBall")
+    mine = subject_of(make, name="HeavyBall")
     assert isinstance(mine, Subject)
     assert mine.oracle is None
     assert assert_passes(mine, "resume").outcome.value == "passed"
@@ -68,8 +68,8 @@ def test_a_subject_of_ones_own():
 
 def test_what_is_no_optimizer_is_refused():
     with pytest.raises(ConformanceError, match="3 is not an optimizer class; give module:Class"):
-        subject(3)
+        subject_of(3)
     with pytest.raises(ConformanceError, match="dict does not step on a small weight"):
-        subject(dict)
+        subject_of(dict)
     with pytest.raises(ConformanceError, match="no check is called 'zero'; there are formula"):
         assert_passes(torch.optim.SGD, "zero")

@@ -59,8 +59,8 @@ def check(
     """Does an optimizer class do what [bold]its name, its paper and torch promise[/bold]?
 
     Runs the conformance kit on any class: the paper's formula, how weight_decay acts, lr = 0, groups, state
-    dicts, schedulers, layouts, closures. Exit code 1 when a promise is broken, 2 when a class cannot be imported
-    or constructed. A violation of torch's own base class, inherited, is shown and not counted.
+    dicts, schedulers, layouts, closures. Exit code 1 when a promise is broken, 2 when a class cannot be
+    imported or constructed. A violation of torch's own base class, inherited, is shown and not counted.
     """
     console = Console()
     with errors_in_one_line("Stopped."):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from adamantine.testing.errors import ConformanceError
 from adamantine.testing.outcome import Conformance, Example, Outcome, Result
 from adamantine.testing.parametrize import assert_passes, parametrize_with_checks
+from adamantine.testing.resolve import subject_of
 from adamantine.testing.run import check_optimizer
-from adamantine.testing.subject import Needs, Subject, subject
+from adamantine.testing.subject import Needs, Subject
 
 __all__ = [
     "Conformance",
@@ -26,5 +27,5 @@ __all__ = [
     "assert_passes",
     "check_optimizer",
     "parametrize_with_checks",
-    "subject",
+    "subject_of",
 ]

@@ -11,8 +11,9 @@ import torch
 
 from adamantine.reference import Optimizer as Reference
 from adamantine.rules.decay import MODES, NEED_PEAK, coefficients
+from adamantine.testing.inputs import gradients, set_lr
 from adamantine.testing.oracles import Oracle, rule_of
-from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients, set_lr
+from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
 
 #: The learning rates of six steps: up and down, so that decays of η, of η/η_max, of η²/η_max and of no η
 #: differ.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from adamantine.testing.errors import ConformanceError
 from adamantine.testing.outcome import Outcome, Result
 from adamantine.testing.registry import CHECKS, Check
+from adamantine.testing.resolve import subject_of
 from adamantine.testing.run import ask, chosen
-from adamantine.testing.subject import subject
 
 if TYPE_CHECKING:
     import pytest
@@ -78,7 +78,7 @@ def assert_passes(optimizer: Any, check: Check | str, *, hyper: Mapping[str, Any
         if check not in CHECKS:
             raise ConformanceError(f"no check is called {check!r}; there are {', '.join(CHECKS)}")
         check = CHECKS[check]
-    it = subject(optimizer, hyper=hyper)
+    it = subject_of(optimizer, hyper=hyper)
     result = ask(check, it)
     if result.failed:
         shown = f"\n\n{result.example.text}" if result.example else ""

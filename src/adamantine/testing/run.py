@@ -14,7 +14,8 @@ from adamantine.testing import checks as _checks  # noqa: F401  registers them
 from adamantine.testing.errors import ConformanceError
 from adamantine.testing.outcome import Conformance, Example, NotApplicable, Outcome, Result, Verdict
 from adamantine.testing.registry import CHECKS, Check
-from adamantine.testing.subject import Subject, subject
+from adamantine.testing.resolve import subject_of
+from adamantine.testing.subject import Subject
 
 
 def check_optimizer(
@@ -44,7 +45,7 @@ def check_optimizer(
     ('passed', 'yes')
     """
     asked = chosen(only)
-    it = subject(optimizer, hyper=hyper, name=name)
+    it = subject_of(optimizer, hyper=hyper, name=name)
     results = []
     for check in asked:
         results.append(ask(check, it))

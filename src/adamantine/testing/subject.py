@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import Parameter
 
-from adamantine.testing.errors import ConformanceError
-from adamantine.testing.oracles import Oracle, oracle_of, promised_decay
+from adamantine.testing.inputs import gradients
+from adamantine.testing.oracles import Oracle
 from adamantine.testing.outcome import NotApplicable
 
 #: The learning rate and decay that checks use. λ·lr = 0.005 is far above float32's rounding, and its square,
@@ -210,89 +208,6 @@ class Subject:
         return f"{name}.step(lambda: torch.tensor(1.0))" if self.needs.closure else f"{name}.step()"
 
 
-def subject(target: Any, *, hyper: Mapping[str, Any] | None = None, name: str = "") -> Subject:
-    """The subject of a class, a factory, a `functools.partial` of one, or ``"module:Class"``.
-
-    Args:
-        target: see above; a `Subject` is returned as it is.
-        hyper: keyword arguments to construct it with, always.
-        name: instead of the class's own, which the oracle is chosen by.
-
-    Raises:
-        ConformanceError: it cannot be imported, is not callable, or does not step in any way that is known.
-    """
-    from adamantine.testing.adapters import adapted
-
-    if isinstance(target, Subject):
-        return target
-    make = load(target) if isinstance(target, str) else target
-    given = dict(hyper or {})
-    while isinstance(make, partial):
-        given = {**make.keywords, **given}
-        make = make.func
-    if not callable(make):
-        raise ConformanceError(f"{target!r} is not an optimizer class; give module:Class")
-    own = getattr(make, "__name__", type(make).__name__)
-    called = name or own
-    return adapted(
-        Subject(
-            make=make,
-            name=called,
-            hyper=given,
-            reference=target if isinstance(target, str) else _reference(make),
-            oracle=oracle_of(called),
-            promise=promised_decay(called, given),
-        )
-    )
-
-
-def load(reference: str) -> Any:
-    """The object that ``module:attribute.path`` names.
-
-    >>> load("torch.optim:AdamW").__name__
-    'AdamW'
-    """
-    module, colon, path = reference.partition(":")
-    if not colon or not module or not path:
-        raise ConformanceError(f"{reference!r}: give an optimizer as module:Class, such as torch.optim:AdamW")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except ModuleNotFoundError as error:
-        raise ConformanceError(
-            f"{reference}: there is no module {error.name!r} here; install its package"
-        ) from error
-    except AttributeError as error:
-        raise ConformanceError(f"{reference}: {error}; look up the class's name there") from error
-    except Exception as error:  # whatever a foreign package does while it is imported
-        raise ConformanceError(f"{reference}: importing raises {type(error).__name__}: {error}") from error
-    return found
-
-
-def gradients(params: Iterable[Tensor], t: int, *, size: float = 1.0) -> None:
-    """Sets the gradients of time ``t``: of either sign, ½ to 1½ of ``size``, the same at every call."""
-    for index, p in enumerate(params):
-        generator = torch.Generator().manual_seed(1000 * (t + 1) + index)
-        noise = torch.rand(p.shape, generator=generator) * 2 - 1
-        p.grad = (size * (noise + 0.5 * torch.where(noise >= 0, 1.0, -1.0))).to(p.dtype)
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """As torch's schedulers do it: into the tensor, where lr is one.
-
-    Raises:
-        NotApplicable: a group has no lr.
-    """
-    for group in optimizer.param_groups:
-        if "lr" not in group:
-            raise NotApplicable("its groups have no lr")
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
-
-
 def _named(given: list[Any]) -> list[Any]:
     counter = iter(range(1000))
 
@@ -302,16 +217,6 @@ def _named(given: list[Any]) -> list[Any]:
     if given and isinstance(given[0], dict):
         return [{**group, "params": pairs(group["params"])} for group in given]
     return pairs(given)
-
-
-def _reference(make: Any) -> str:
-    module, name = getattr(make, "__module__", ""), getattr(make, "__qualname__", "")
-    if not module or module == "__main__" or "<" in name:
-        return ""
-    try:
-        return f"{module}:{name}" if load(f"{module}:{name}") is make else ""
-    except ConformanceError:
-        return ""
 
 
 def _code(value: Any) -> str:

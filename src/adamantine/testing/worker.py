@@ -17,11 +17,11 @@ def main(request: dict[str, Any]) -> None:
     with open(request["out"], "a", encoding="utf-8") as out:
         sys.path.insert(0, os.getcwd())  # a class of the user's own project, as with any script there
         from adamantine.testing.errors import ConformanceError
+        from adamantine.testing.resolve import subject_of
         from adamantine.testing.run import ask, chosen, conformance
-        from adamantine.testing.subject import subject
 
         try:
-            it = subject(request["target"], hyper=request["hyper"], name=request["name"])
+            it = subject_of(request["target"], hyper=request["hyper"], name=request["name"])
         except ConformanceError as error:
             _write(out, {"problem": str(error)})
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from adamantine.testing.inputs import gradients
 from adamantine.testing.measure import copies, gap, moved, same
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import Subject, gradients
+from adamantine.testing.subject import Subject
 
 
 @check("none-gradient", "leaves parameters without a gradient alone, decay included")

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
+from adamantine.testing.inputs import gradients
 from adamantine.testing.measure import copies, gap
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
 from adamantine.testing.registry import check
-from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject, gradients
+from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
 
 #: Two runs of the same operations on the same numbers; more than rounding in a fused list is another formula.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
+from adamantine.testing.inputs import gradients
 from adamantine.testing.measure import copies, gap, same
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import Subject, gradients
+from adamantine.testing.subject import Subject
 
 
 @check("is-optimizer", "is a torch.optim.Optimizer")

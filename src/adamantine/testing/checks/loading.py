@@ -14,8 +14,8 @@ from adamantine.testing.measure import copies, gap
 from adamantine.testing.oracles import SWITCHES
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
 from adamantine.testing.registry import check
+from adamantine.testing.resolve import subject_of
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
-from adamantine.testing.subject import subject as subject_of
 
 
 @check("named-order", "state is loaded by the parameters' names where both sides have them")

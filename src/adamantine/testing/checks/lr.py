@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch.optim import lr_scheduler
 
+from adamantine.testing.inputs import gradients, set_lr
 from adamantine.testing.measure import copies, gap, moved, same
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import LR, Subject, gradients, set_lr
+from adamantine.testing.subject import LR, Subject
 
 
 @check("zero-lr", "a step at lr = 0 moves nothing, whatever the decay")

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from adamantine.reference import Optimizer as Reference
+from adamantine.testing.inputs import gradients
 from adamantine.testing.measure import gap, mean_gap
 from adamantine.testing.oracles import Oracle, rule_of
 from adamantine.testing.outcome import NotApplicable, Verdict, no, not_applicable, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import LR, Subject, gradients
+from adamantine.testing.subject import LR, Subject
 
 #: RAdam changes its rule at the sixth step with the default betas.
 STEPS = 8

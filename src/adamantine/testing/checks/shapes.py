@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from adamantine.testing.inputs import gradients
 from adamantine.testing.measure import copies, gap, same
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated, yes
 from adamantine.testing.registry import check
-from adamantine.testing.subject import Subject, gradients
+from adamantine.testing.subject import Subject
 
 #: Contiguous or not, the same elementwise operations on the same numbers; sums may round otherwise.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
