@@ -1,8 +1,8 @@
 """Gains and normalizations found by what their module does, where neither class nor name tells.
 
-A leaf module of the user's own is copied and run alone on random input. A parameter each of whose elements
-scales one place of the output is a gain, not a matrix: a matrix's element reaches many places or is one of
-many that reach a place.
+A copy of a leaf module of the user's own is run alone on random input, some ten times. A parameter each of
+whose elements scales one place of the output is a gain, not a matrix: a matrix's element reaches many places
+or is one of many that reach a place.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def gain(module: nn.Module, attribute: str) -> Gain | None:
         or not tensor.is_floating_point()
         or tensor.device.type == "meta"
         or not 1 < tensor.numel() <= _MOST_ELEMENTS
-        or sum(p.numel() for p in own.values()) > 2 * _MOST_ELEMENTS
+        or sum(tensor.numel() for tensor in (*own.values(), *module.buffers())) > 4 * _MOST_ELEMENTS
         or module._forward_hooks
         or module._forward_pre_hooks
     ):

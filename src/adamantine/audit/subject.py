@@ -143,7 +143,7 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     mine = [s for s in course_makers if any(s.optimizer is o for o in used)]
     run = course([group for _, _, group in raw], mine, plan, Own(used, keep))
     if not course_makers and any("initial_lr" in group for _, _, group in raw):
-        unseen = "a scheduler has written initial_lr into the groups and was not passed to the audit"
+        unseen = "initial_lr is in the groups; if a scheduler wrote it, pass that scheduler to the audit"
         run = replace(run, known=False, doubt=unseen)
     whole = not run.doubt and run.at[0] == 0
     known: dict[Any, Behaviour] = {}

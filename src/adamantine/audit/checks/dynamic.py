@@ -10,8 +10,8 @@ STALLED_UPDATES = Kind(
     severity="warning",
     title=Words("updates are rounded to nothing", "更新被舍入成零"),
     why=Words(
-        "In low precision a step smaller than half the distance to the next number leaves the weight as it "
-        "was.",
+        "In low precision a step smaller than half the distance to the next number leaves the weight as "
+        "it was.",
         "在低精度下，若一步小于到下一个可表示数距离的一半，权重就不会变。",
     ),
     remedy=Words(
@@ -57,4 +57,21 @@ DISTORTED_DECAY = Kind(
     source="Loshchilov & Hutter 2019, arXiv 1711.05101, Proposition 3",
 )
 
-KINDS = (STALLED_UPDATES, NONFINITE_GRADIENTS, DECAY_DOMINATES, DISTORTED_DECAY)
+FAR_FROM_EQUILIBRIUM = Kind(
+    code="far-from-equilibrium",
+    severity="note",
+    title=Words("norms rest elsewhere than noise would put them", "范数的稳定值与噪声所预测的不同"),
+    why=Words(
+        "Decay and steps without a direction balance at a norm that lr and λ set. A weight that rests "
+        "elsewhere has gradients with a lasting direction, or lr has fallen faster than the norm can "
+        "follow.",
+        "衰减与没有方向的更新会在由学习率和 λ 决定的范数上达到平衡。停在别处的权重，其梯度有持久的方向，"
+        "或者学习率下降得比范数的跟随更快。",
+    ),
+    remedy=Words(
+        "Nothing to mend; worth knowing when layers are compared.", "不需要修正；比较各层时值得了解。"
+    ),
+    source="Kosson et al. 2024, arXiv 2305.17212",
+)
+
+KINDS = (STALLED_UPDATES, NONFINITE_GRADIENTS, DECAY_DOMINATES, DISTORTED_DECAY, FAR_FROM_EQUILIBRIUM)

@@ -18,10 +18,10 @@ FROZEN_DECAYS = Kind(
     title=Words("frozen parameters are in a decaying group", "冻结的参数在衰减的组里"),
     why=Words(
         "torch's optimizers leave a parameter alone while its gradient is None. A gradient left over from "
-        "before "
-        "the freezing, or set to zeros, or an optimizer that takes None for zero, decays it all the same.",
-        "只要梯度是 None，torch 的优化器就不动这个参数。但冻结之前留下的梯度、被置为零张量的梯度，"
-        "或把 None 当作零的优化器，都会让它照样衰减。",
+        "before the freezing, or set to zeros, or an optimizer that takes None for zero, decays it all "
+        "the same.",
+        "只要梯度是 None，torch 的优化器就不动这个参数。但冻结之前留下的梯度、被置为零张量的梯度，或把 "
+        "None 当作零的优化器，都会让它照样衰减。",
     ),
     remedy=Words(
         "Give the optimizer only what trains: [p for p in model.parameters() if p.requires_grad].",
@@ -69,11 +69,9 @@ def frozen_decays(subject: Subject) -> Iterator[Finding]:
             )
             reason = Words(
                 "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) "
-                "after a "
-                "backward pass, or once they are thawed, they decay.",
-                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，它"
-                "们就"
-                "会衰减。",
+                "after a backward pass, or once they are thawed, they decay.",
+                "只要梯度是 None 就不会动；但如果反向传播后调用 zero_grad(set_to_none=False)，或者解冻，"
+                "它们就会衰减。",
             )
         yield FROZEN_DECAYS.finding(
             severity="warning" if stale else "note",

@@ -17,13 +17,12 @@ NOT_IN_OPTIMIZER = Kind(
     title=Words("parameters that require a gradient are in no group", "需要梯度的参数不在任何组里"),
     why=Words(
         "They get gradients and never move: made after the optimizer, filtered out by mistake, or a layer "
-        "that "
-        "nobody listed.",
+        "that nobody listed.",
         "它们有梯度，却从不更新：要么是在优化器之后创建的，要么被误过滤，要么漏列了一层。",
     ),
     remedy=Words(
-        "Add them: optimizer.add_param_group({'params': [...]}); or freeze them with requires_grad_(False). "
-        "If another optimizer trains them, audit both: audit([a, b], model).",
+        "Add them: optimizer.add_param_group({'params': [...]}); or freeze them with "
+        "requires_grad_(False). If another optimizer trains them, audit both: audit([a, b], model).",
         "把它们加进去：optimizer.add_param_group({'params': [...]})；或用 requires_grad_(False) 冻结。"
         "如果由另一个优化器训练，就一起检查：audit([a, b], model)。",
     ),
@@ -34,8 +33,8 @@ NOT_OF_MODEL = Kind(
     severity="error",
     title=Words("the optimizer trains tensors that the model does not have", "优化器在训练不属于模型的张量"),
     why=Words(
-        "The model was made anew, copied or replaced after the optimizer was made, so that the steps go into "
-        "tensors that no forward pass reads.",
+        "The model was made anew, copied or replaced after the optimizer was made, so that the steps go "
+        "into tensors that no forward pass reads.",
         "创建优化器之后模型被重建、复制或替换，更新落到了前向计算根本不读的张量上。",
     ),
     remedy=Words("Make the optimizer after the model is final.", "等模型定型之后再创建优化器。"),
@@ -60,11 +59,9 @@ TIED_SPLIT = Kind(
     title=Words("tensors that share memory are separate parameters", "共享内存的张量被当作不同的参数"),
     why=Words(
         "The weights were tied by their data, not as one Parameter: each name has its own gradient and "
-        "state, "
-        "and "
-        "the one memory is stepped and decayed once per name.",
-        "权重是通过数据绑定的，而不是同一个 Parameter：每个名字都有自己的梯度和状态，同一块内存会按名字数重复"
-        "更新和衰减。",
+        "state, and the one memory is stepped and decayed once per name.",
+        "权重是通过数据绑定的，而不是同一个 Parameter：每个名字都有自己的梯度和状态，"
+        "同一块内存会按名字数重复更新和衰减。",
     ),
     remedy=Words(
         "Tie the Parameter itself: head.weight = embedding.weight.",

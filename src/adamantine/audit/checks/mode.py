@@ -17,11 +17,8 @@ L2_IN_ADAPTIVE = Kind(
     title=Words("L2 regularization inside an adaptive optimizer", "自适应优化器里的 L2 正则化"),
     why=Words(
         "λθ is added to the gradient and then divided by the running size of the gradients, √v̂. Weights "
-        "with "
-        ""
-        "large gradients hardly decay, weights with small gradients decay hard. It is not weight decay, and "
-        "lr "
-        "and λ can no longer be tuned apart.",
+        "with large gradients hardly decay, weights with small gradients decay hard. It is not weight "
+        "decay, and lr and λ can no longer be tuned apart.",
         "λθ 先被加进梯度，再被梯度的滑动幅度 √v̂ 除。梯度大的权重几乎不衰减，梯度小的权重衰减过强。"
         "这不是权重衰减，而且学习率和 λ 再也不能分开调。",
     ),
@@ -52,13 +49,11 @@ DECAY_IGNORES_LR = Kind(
     severity="warning",
     title=Words("decay of one size whatever the learning rate is", "无论学习率是多少，衰减都一样大"),
     why=Words(
-        "Every step removes the same fraction of the weights, at lr 0 too. Late in the schedule, where lr is "
-        "small, decay overpowers the gradients; and torch.distributed.checkpoint, which initializes "
-        "optimizer "
-        ""
-        "state by a step with lr 0, changes the weights.",
-        "每一步都去掉权重的同一比例，学习率为 0 时也一样。到了调度后期学习率很小，衰减就会压倒梯度；"
-        "而 torch.distributed.checkpoint 用一次学习率为 0 的更新来初始化优化器状态，这时权重也会被改动。",
+        "Every step removes the same fraction of the weights, at lr 0 too. Late in the schedule, where lr "
+        "is small, decay overpowers the gradients; and torch.distributed.checkpoint, which initializes "
+        "optimizer state by a step with lr 0, changes the weights.",
+        "每一步都去掉权重的同一比例，学习率为 0 时也一样。到了调度后期学习率很小，衰减就会压倒梯度；而 "
+        "torch.distributed.checkpoint 用一次学习率为 0 的更新来初始化优化器状态，这时权重也会被改动。",
     ),
     remedy=Words(
         "Use a decay that follows the schedule: decay='independent' of adamantine.torch has the same unit.",
@@ -73,8 +68,7 @@ UNKNOWN_DECAY = Kind(
     title=Words("decay of an unknown kind", "未知类型的衰减"),
     why=Words(
         "What this optimizer does with λ fits no known mode, or it could not be tried on other tensors. "
-        "Shrink "
-        "and timescale are not judged.",
+        "Shrink and timescale are not judged.",
         "这个优化器对 λ 的用法不符合任何已知模式，或者无法在别的张量上试运行。收缩率和时间尺度未作判断。",
     ),
     remedy=Words(
@@ -89,8 +83,8 @@ DEFAULT_DECAY = Kind(
     severity="note",
     title=Words("λ is the class's default", "λ 是该类的默认值"),
     why=Words(
-        "The value is the one that the class takes when none is given. λ belongs to the lr and the length of "
-        "the run; a default knows neither.",
+        "The value is the one that the class takes when none is given. λ belongs to the lr and the length "
+        "of the run; a default knows neither.",
         "这个数值正是不传参数时的默认值。λ 取决于学习率和训练长度，默认值对两者一无所知。",
     ),
     remedy=Words(
@@ -117,13 +111,11 @@ def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
                 f"{name} 把衰减除以 √v̂：λ = {decay} 是 L2 正则化，不是权重衰减",
             ),
             reason=Words(
-                f"In {places(groups).en}, λθ joins the gradient before it is divided by its running size, so "
-                "a "
-                "weight with a gradient of 1 decays 1000 times less than one with 0.001. lr and λ can no "
-                f"longer be tuned apart.{_seen(groups).en}",
-                f"在{places(groups).zh}中，λθ 先并入梯度，再除以梯度的滑动幅度，所以梯度为 1 的权重比梯度为 "
-                "0.001 "
-                f"的权重少衰减 1000 倍。学习率和 λ 再也不能分开调。{_seen(groups).zh}",
+                f"In {places(groups).en}, λθ joins the gradient before it is divided by its running size, "
+                "so a weight with a gradient of 1 decays 1000 times less than one with 0.001. lr and λ "
+                f"can no longer be tuned apart.{_seen(groups).en}",
+                f"在{places(groups).zh}中，λθ 先并入梯度，再除以梯度的滑动幅度，所以梯度为 1 "
+                f"的权重比梯度为 0.001 的权重少衰减 1000 倍。学习率和 λ 再也不能分开调。{_seen(groups).zh}",
             ),
             remedy=Words(
                 f"{instead.en}: {typed}. Choose λ anew; no factor converts an L2 coefficient.",
@@ -143,8 +135,8 @@ def decay_ignored(subject: Subject) -> Iterator[Finding]:
                 f"{name} never applies weight_decay={decay}", f"{name} 从不施加 weight_decay={decay}"
             ),
             reason=Words(
-                f"A dry run with and without λ left the same weights, bit for bit, in {places(groups).en}."
-                f"{_seen(groups).en}",
+                "A dry run with and without λ left the same weights, bit for bit, in "
+                f"{places(groups).en}.{_seen(groups).en}",
                 f"{places(groups).zh}在有 λ 和没有 λ 的试运行中得到逐位相同的权重。{_seen(groups).zh}",
             ),
             parameters=[p for g in groups for p in g.members],
@@ -171,11 +163,12 @@ def decay_ignores_lr(subject: Subject) -> Iterator[Finding]:
                 f"{name} 每步都去掉权重的 {shrink}，与学习率无关",
             ),
             reason=Words(
-                f"The same fraction was removed at lr, lr/2 and 0 in {places(groups).en}.{at_end.en} A step "
-                "with "
-                "lr = 0, by which torch.distributed.checkpoint makes optimizer state, changes the weights.",
-                f"{places(groups).zh}在学习率为 lr、lr/2 和 0 时去掉的比例相同。{at_end.zh}"
-                "torch.distributed.checkpoint 用学习率为 0 的更新来生成优化器状态，这时权重也会变。",
+                f"The same fraction was removed at lr, lr/2 and 0 in {places(groups).en}.{at_end.en} A "
+                "step with lr = 0, by which torch.distributed.checkpoint makes optimizer state, changes "
+                "the weights.",
+                f"{places(groups).zh}在学习率为 lr、lr/2 和 0 时去掉的比例相同。"
+                f"{at_end.zh}torch.distributed.checkpoint 用学习率为 0 的更新来生成优化器状态，"
+                "这时权重也会变。",
             ),
             parameters=[p for g in groups for p in g.members],
             groups=groups,
@@ -218,8 +211,8 @@ def default_decay(subject: Subject) -> Iterator[Finding]:
             ),
             reason=Words(
                 f"Every decaying group has the class's default. At lr {settings_of(groups, 'peak_lr')} it "
-                "means "
-                f"a timescale of {_timescale(groups)} steps; whether that suits this run only you know.",
+                f"means a timescale of {_timescale(groups)} steps; whether that suits this run only you "
+                "know.",
                 f"所有衰减的组用的都是该类的默认值。学习率为 {settings_of(groups, 'peak_lr')} 时，"
                 f"时间尺度是 {_timescale(groups)} 步；是否适合这次训练只有你知道。",
             ),

@@ -18,11 +18,10 @@ PEAK_LR_WRONG = Kind(
         "the peak lr that decay is measured against is not the schedule's", "衰减所依据的峰值学习率与调度不符"
     ),
     why=Words(
-        "Independent and corrected decay divide by the highest lr of the schedule. Taken wrongly, the decay "
-        "is off "
-        "by the same factor, or the step is refused.",
-        "independent 和 corrected 衰减要除以调度中最高的学习率。取错了，衰减就差同样的倍数，或者更新会被拒"
-        "绝。",
+        "Independent and corrected decay divide by the highest lr of the schedule. Taken wrongly, the "
+        "decay is off by the same factor, or the step is refused.",
+        "independent 和 corrected 衰减要除以调度中最高的学习率。取错了，衰减就差同样的倍数，"
+        "或者更新会被拒绝。",
     ),
     remedy=Words(
         "Let it be found: adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…).",
@@ -98,13 +97,12 @@ def _foreign_peak(subject: Subject, group: Group) -> Iterator[Finding]:
         ),
         reason=Words(
             f"In {places([group]).en}, decay follows lr, but not from the schedule's peak, "
-            f"{setting(group.peak_lr)}: "
-            f"there it takes {percent(shrink)} of a weight per step, where λ says {percent(decay)}. "
-            "OneCycleLR "
-            "writes max_lr/25 into initial_lr, which is then taken for the peak.",
+            f"{setting(group.peak_lr)}: there it takes {percent(shrink)} of a weight per step, where λ "
+            f"says {percent(decay)}. OneCycleLR writes max_lr/25 into initial_lr, which is then taken for "
+            "the peak.",
             f"{places([group]).zh}的衰减跟随学习率，但依据的不是调度的峰值 {setting(group.peak_lr)}："
-            f"在峰值处每步去掉权重的 {percent(shrink)}，而 λ 说的是 {percent(decay)}。"
-            "OneCycleLR 会把 max_lr/25 写进 initial_lr，于是它被当成了峰值。",
+            f"在峰值处每步去掉权重的 {percent(shrink)}，而 λ 说的是 {percent(decay)}。OneCycleLR 会把 "
+            "max_lr/25 写进 initial_lr，于是它被当成了峰值。",
         ),
         remedy=Words(
             "Use decoupled decay, or an optimizer that is told the peak: adamantine.torch.AdamW(…, "

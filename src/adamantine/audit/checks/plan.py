@@ -17,8 +17,8 @@ SCHEDULE_CHANGES_DECAY = Kind(
     severity="error",
     title=Words("the schedule changes weight_decay", "调度改变了 weight_decay"),
     why=Words(
-        "The schedule writes weight_decay into the groups. Where it writes it into those with λ = 0 as well, "
-        "biases and normalizations decay from the first step on.",
+        "The schedule writes weight_decay into the groups. Where it writes it into those with λ = 0 as "
+        "well, biases and normalizations decay from the first step on.",
         "调度会往各组写入 weight_decay。如果连 λ = 0 的组也写，偏置和归一化参数从第一步起就会衰减。",
     ),
     remedy=Words(
@@ -55,9 +55,7 @@ SCHEDULE_ENDS_EARLY = Kind(
     title=Words("the schedule ends before the run does", "调度在训练结束之前就结束了"),
     why=Words(
         "Beyond its end OneCycleLR raises, and a cosine climbs again: the last steps, which should settle "
-        "the "
-        ""
-        "weights, run at a rising lr.",
+        "the weights, run at a rising lr.",
         "越过终点后 OneCycleLR 会报错，余弦曲线会重新上升：本该收敛的最后几步却在升高的学习率下进行。",
     ),
     remedy=Words("Give the schedule the number of steps of the run.", "让调度的步数等于训练的步数。"),

@@ -26,9 +26,7 @@ ROUNDS_TO_NOTHING = Kind(
     title=Words("decay rounds to nothing in the dtype of the weights", "在权重的 dtype 下，衰减被舍入成零"),
     why=Words(
         "θ·(1 - r) is rounded to the nearest number of the dtype, which is θ itself when r < 2⁻⁹ in "
-        "bfloat16, "
-        ""
-        "2⁻¹² in float16, 2⁻²⁵ in float32. However many steps: the weight stays.",
+        "bfloat16, 2⁻¹² in float16, 2⁻²⁵ in float32. However many steps: the weight stays.",
         "θ·(1 - r) 会舍入到该 dtype 最近的数。当 r < 2⁻⁹（bfloat16）、2⁻¹²（float16）、2⁻²⁵（float32）时，"
         "结果就是 θ 本身。无论多少步，权重都不变。",
     ),
@@ -43,13 +41,10 @@ EPS_TOO_SMALL = Kind(
     severity="error",
     title=Words("ε is 0 in the dtype of the weights", "ε 在权重的 dtype 下是 0"),
     why=Words(
-        "ε keeps m/(√v + ε) finite where gradients are 0 or tiny. In float16 the usual 1e-8 is rounded to 0, "
-        "and "
-        "the squares of gradients below 1.7e-4 as well: the step is 0/0 or m/0.",
-        "ε 保证梯度为 0 或很小时 m/(√v + ε) 仍有限。在 float16 中常用的 1e-8 会舍入成 0，小于 1.7e-4 的梯度"
-        "的平"
-        "方也会变成 0："
-        "更新就成了 0/0 或 m/0。",
+        "ε keeps m/(√v + ε) finite where gradients are 0 or tiny. In float16 the usual 1e-8 is rounded to "
+        "0, and the squares of gradients below 1.7e-4 as well: the step is 0/0 or m/0.",
+        "ε 保证梯度为 0 或很小时 m/(√v + ε) 仍有限。在 float16 中常用的 1e-8 会舍入成 0，小于 1.7e-4 "
+        "的梯度的平方也会变成 0：更新就成了 0/0 或 m/0。",
     ),
     remedy=Words(
         "Keep float32 weights and use autocast; with float16 weights, eps=1e-4.",
@@ -92,12 +87,12 @@ def rounds_to_nothing(subject: Subject) -> Iterator[Finding]:
                 ),
                 reason=Words(
                     f"A step that removes {percent(shrink)} of a weight is rounded away below "
-                    f"{setting(threshold(dtype))} = 2^{_power(threshold(dtype))}: {_STEPS} decay-only steps "
-                    "of "
-                    f"{class_name(group.optimizer)} at the peak lr left every {name} weight as it was.",
+                    f"{setting(threshold(dtype))} = 2^{_power(threshold(dtype))}: {_STEPS} decay-only "
+                    f"steps of {class_name(group.optimizer)} at the peak lr left every {name} weight as it "
+                    "was.",
                     f"每步去掉 {percent(shrink)}，低于 {setting(threshold(dtype))} = "
-                    f"2^{_power(threshold(dtype))} 就会被舍入掉："
-                    f"{class_name(group.optimizer)} 以峰值学习率做 {_STEPS} 步纯衰减，{name} 权重分毫未变。",
+                    f"2^{_power(threshold(dtype))} 就会被舍入掉：{class_name(group.optimizer)} "
+                    f"以峰值学习率做 {_STEPS} 步纯衰减，{name} 权重分毫未变。",
                 ),
                 parameters=members,
                 groups=[group],
@@ -124,10 +119,8 @@ def eps_too_small(subject: Subject) -> Iterator[Finding]:
                     f"The smallest positive {name} is {setting(_smallest(dtype))}. A dry run of "
                     f"{class_name(group.optimizer)} with gradients of 0 and 1e-5 gave infinite or NaN "
                     "weights.",
-                    f"{name} 的最小正数是 {setting(_smallest(dtype))}。{class_name(group.optimizer)} 在梯度"
-                    "为 "
-                    "0 和 1e-5 的"
-                    "试运行中得到了无穷或 NaN 的权重。",
+                    f"{name} 的最小正数是 {setting(_smallest(dtype))}。{class_name(group.optimizer)} "
+                    "在梯度为 0 和 1e-5 的试运行中得到了无穷或 NaN 的权重。",
                 ),
                 parameters=members,
                 groups=[group],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adamantine.audit.checks.kind import Kind, by_class, percent, places, settings_of
-from adamantine.audit.model import Finding
+from adamantine.audit.model import Finding, Plan
 from adamantine.audit.subject import Group, Parameter, Subject
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
@@ -34,8 +34,8 @@ SHRINK_ABOVE_ONE = Kind(
     severity="error",
     title=Words("one step removes the whole weight or more", "一步就去掉整个权重甚至更多"),
     why=Words(
-        "With lr·λ ≥ 1 the factor 1 - lr·λ is 0 or negative: weights are erased, or flip their sign, at each "
-        "step.",
+        "With lr·λ ≥ 1 the factor 1 - lr·λ is 0 or negative: weights are erased, or flip their sign, at "
+        "each step.",
         "当 lr·λ ≥ 1 时，因子 1 - lr·λ 为 0 或负数：每一步权重都会被清零或变号。",
     ),
     remedy=Words("Lower λ so that lr·λ is far below 1.", "降低 λ，使 lr·λ 远小于 1。"),
@@ -46,12 +46,10 @@ UNIT = Kind(
     severity="warning",
     title=Words("λ looks like a number in the unit of another mode", "λ 像是另一种模式单位下的数值"),
     why=Words(
-        "λ multiplies the lr in decoupled decay, is a fraction per step in independent decay, and joins the "
-        "gradient in L2. A number carried from one to another is wrong by a factor of 1/lr.",
-        "解耦衰减里 λ 要乘学习率，independent 衰减里它是每步的比例，L2 里它并入梯度。把一个数从一种模式照搬"
-        "到另"
-        "一种，"
-        "会差 1/lr 倍。",
+        "λ multiplies the lr in decoupled decay, is a fraction per step in independent decay, and joins "
+        "the gradient in L2. A number carried from one to another is wrong by a factor of 1/lr.",
+        "解耦衰减里 λ 要乘学习率，independent 衰减里它是每步的比例，L2 里它并入梯度。"
+        "把一个数从一种模式照搬到另一种，会差 1/lr 倍。",
     ),
     remedy=Words(
         "Convert it: adamantine.convert_weight_decay(λ, source=…, target=…, peak_lr=…).",
@@ -65,8 +63,7 @@ TOO_LONG = Kind(
     title=Words("decay is too weak to matter in this run", "衰减太弱，在这次训练中不起作用"),
     why=Words(
         "The timescale τ = 1/(lr·λ) is much longer than the run, so the weights keep nearly all of their "
-        "first "
-        "values. It does no harm, and no good.",
+        "first values. It does no harm, and no good.",
         "时间尺度 τ = 1/(lr·λ) 远长于训练，权重几乎保留了全部初始值。没有坏处，也没有好处。",
     ),
     remedy=Words(
@@ -110,17 +107,25 @@ def _judgement(subject: Subject, group: Group) -> str | None:
         return None
     if shrink >= 1:
         return "above"
-    if group.behaviour.decay in {"independent", "fixed"} and decay > LARGEST_PER_STEP:
+    if group.behaviour.decay in {"independent", "fixed"} and shrink > LARGEST_PER_STEP * _EXACTLY:
         return "per-step"
-    timescale, kept, steps = 1 / shrink, subject.kept(group), subject.plan.steps
-    if timescale <= SHORTEST * _EXACTLY and (steps is None or steps > GOES_WITH * timescale * _EXACTLY):
-        return "short"
-    if steps is not None and timescale <= SHORTEST_SHARE * steps * _EXACTLY:
+    if _forgets(subject.plan, 1 / shrink):
         return "short"
     is_habit = group.behaviour.decay in {"decoupled", "cautious", "corrected"} and decay <= LARGEST_L2_HABIT
+    kept = subject.kept(group)
     if kept is not None and kept > UNTOUCHED:
         return "habit" if is_habit and group.behaviour.adaptive is not False else "long"
     return None
+
+
+def _forgets(plan: Plan, timescale: float) -> bool:
+    """Whether τ is too short: a handful of steps that are no epoch, and no run of that length."""
+    if plan.steps_per_epoch is not None and timescale >= plan.steps_per_epoch:
+        return False
+    if plan.steps is not None and timescale <= SHORTEST_SHARE * plan.steps * _EXACTLY:
+        return True
+    is_handful = timescale <= SHORTEST * _EXACTLY
+    return is_handful and (plan.steps is None or plan.steps > GOES_WITH * timescale * _EXACTLY)
 
 
 def _above(subject: Subject, name: str, groups: list[Group]) -> Finding:
@@ -134,11 +139,9 @@ def _above(subject: Subject, name: str, groups: list[Group]) -> Finding:
         ),
         reason=Words(
             f"{name}, {places(groups).en}: at lr {setting(worst.peak_lr)} and λ = "
-            f"{setting(float(worst.decays.max()))} "
-            f"each weight is multiplied by {factor} at every step.",
+            f"{setting(float(worst.decays.max()))} each weight is multiplied by {factor} at every step.",
             f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = "
-            f"{setting(float(worst.decays.max()))} 时，"
-            f"每一步权重都会乘以 {factor}。",
+            f"{setting(float(worst.decays.max()))} 时，每一步权重都会乘以 {factor}。",
         ),
         remedy=_suggest(subject, worst),
         parameters=_trained(groups),
@@ -148,7 +151,7 @@ def _above(subject: Subject, name: str, groups: list[Group]) -> Finding:
 
 def _per_step(subject: Subject, name: str, groups: list[Group]) -> Finding:
     worst = max(groups, key=lambda g: g.peak_shrink or 0.0)
-    decay, mode = float(worst.decays.max()), worst.behaviour.decay
+    decay, mode, shrink = float(worst.decays.max()), worst.behaviour.decay, worst.peak_shrink or 0.0
     converted = decay * worst.peak_lr
     is_ours = "decay" in worst.settings
     typed = (
@@ -162,17 +165,15 @@ def _per_step(subject: Subject, name: str, groups: list[Group]) -> Finding:
     )
     return UNIT.finding(
         title=Words(
-            f"λ = {setting(decay)} is a fraction per step here: {percent(decay)} of the weights each step",
-            f"这里的 λ = {setting(decay)} 是每步的比例：每一步去掉权重的 {percent(decay)}",
+            f"λ = {setting(decay)} is a fraction per step here: {percent(shrink)} of the weights each step",
+            f"这里的 λ = {setting(decay)} 是每步的比例：每一步去掉权重的 {percent(shrink)}",
         ),
         reason=Words(
-            f"{name} does not multiply λ by the lr in {places(groups).en} ({mode} decay), so weights forget "
-            f"within {1 / decay:.0f} steps. As a decoupled coefficient the number would mean "
+            f"{name} does not multiply λ by the lr in {places(groups).en} ({mode} decay), so weights "
+            f"forget within {1 / shrink:.0f} steps. As a decoupled coefficient the number would mean "
             f"{setting(converted)} per step.",
-            f"{name} 在{places(groups).zh}中不把 λ 乘以学习率（{mode} 衰减），权重在 {1 / decay:.0f} 步内就"
-            "会遗"
-            "忘。"
-            f"若当作解耦系数，这个数意味着每步 {setting(converted)}。",
+            f"{name} 在{places(groups).zh}中不把 λ 乘以学习率（{mode} 衰减），权重在 {1 / shrink:.0f} "
+            f"步内就会遗忘。若当作解耦系数，这个数意味着每步 {setting(converted)}。",
         ),
         remedy=Words(
             "If it was meant as a decoupled λ: "
@@ -195,14 +196,11 @@ def _habit(subject: Subject, name: str, groups: list[Group]) -> Finding:
         ),
         reason=Words(
             f"{name} multiplies it by the lr ({setting(worst.peak_lr)}) in {places(groups).en}: "
-            f"{percent(shrink)} per "
-            f"step, τ = {1 / shrink:,.0f} steps in a run of {subject.plan.steps:,}, at whose end "
-            f"{percent(kept)} of "
-            "a weight without gradient is left.",
+            f"{percent(shrink)} per step, τ = {1 / shrink:,.0f} steps in a run of {subject.plan.steps:,}, "
+            f"at whose end {percent(kept)} of a weight without gradient is left.",
             f"{name} 在{places(groups).zh}中把它乘以学习率（{setting(worst.peak_lr)}）：每步 "
-            f"{percent(shrink)}，"
-            f"τ = {1 / shrink:,.0f} 步，而训练只有 {subject.plan.steps:,} 步，结束时没有梯度的权重还剩 "
-            f"{percent(kept)}。",
+            f"{percent(shrink)}，τ = {1 / shrink:,.0f} 步，而训练只有 {subject.plan.steps:,} 步，"
+            f"结束时没有梯度的权重还剩 {percent(kept)}。",
         ),
         remedy=_suggest(subject, worst),
         parameters=_trained(groups),
@@ -215,8 +213,8 @@ def _long(subject: Subject, name: str, groups: list[Group]) -> Finding:
     shrink, kept = worst.peak_shrink or 0.0, subject.kept(worst) or 1.0
     return TOO_LONG.finding(
         title=Words(
-            f"λ = {settings_of(groups, 'weight_decay')} takes {percent(1 - kept)} of a weight over the whole "
-            "run",
+            f"λ = {settings_of(groups, 'weight_decay')} takes {percent(1 - kept)} of a weight over the "
+            "whole run",
             f"λ = {settings_of(groups, 'weight_decay')} 在整个训练中只去掉权重的 {percent(1 - kept)}",
         ),
         reason=Words(
@@ -248,12 +246,11 @@ def _short(subject: Subject, name: str, groups: list[Group]) -> Finding:
         ),
         reason=Words(
             f"{name}, {places(groups).en}: lr {setting(worst.peak_lr)} and λ = "
-            f"{setting(float(worst.decays.max()))} "
-            f"take {percent(1 / timescale)} per step, τ = {timescale:,.0f} steps{epochs}.",
+            f"{setting(float(worst.decays.max()))} take {percent(1 / timescale)} per step, τ = "
+            f"{timescale:,.0f} steps{epochs}.",
             f"{name}，{places(groups).zh}：学习率 {setting(worst.peak_lr)}、λ = "
-            f"{setting(float(worst.decays.max()))} "
-            f"每步去掉 {percent(1 / timescale)}，τ = {timescale:,.0f} 步"
-            f"{epochs.replace(', ', '，').replace('epochs', '个 epoch')}。",
+            f"{setting(float(worst.decays.max()))} 每步去掉 {percent(1 / timescale)}，τ = {timescale:,.0f} "
+            f"步{epochs.replace(', ', '，').replace('epochs', '个 epoch')}。",
         ),
         remedy=_suggest(subject, worst),
         parameters=_trained(groups),
@@ -278,11 +275,9 @@ def _suggest(subject: Subject, group: Group) -> Words:
     )
     return Words(
         f"weight_decay={setting(weakest)} gives a τ as long as the run, {setting(upper)} one of "
-        f"{until.en}; 0 "
-        "says "
-        "that none is meant.",
-        f"weight_decay={setting(weakest)} 使 τ 与训练等长，{setting(upper)} 使 τ 为{until.zh}；不想要衰减就设"
-        "为 0。",
+        f"{until.en}; 0 says that none is meant.",
+        f"weight_decay={setting(weakest)} 使 τ 与训练等长，{setting(upper)} 使 τ 为{until.zh}；"
+        "不想要衰减就设为 0。",
     )
 
 

@@ -30,9 +30,8 @@ DECAYS_NORM = Kind(
     severity="warning",
     title=Words("normalization parameters decay", "归一化参数在衰减"),
     why=Words(
-        "The gain of a normalization sets the scale of features. Decay pulls it to 0 and switches features "
-        "off; "
-        "the weights before it take no part in that.",
+        "The gain of a normalization sets the scale of features. Decay pulls it to 0 and switches "
+        "features off; the weights before it take no part in that.",
         "归一化的增益设定特征的尺度。衰减把它拉向 0，等于把特征关掉；而它前面的权重并不参与其中。",
     ),
     remedy=_PARAM_GROUPS,
@@ -44,9 +43,7 @@ DECAYS_SCALAR = Kind(
     title=Words("scalars, gains and other vectors decay", "标量、增益和其他向量在衰减"),
     why=Words(
         "Temperatures, LayerScale, PReLU slopes and the like have a meaning of their own at their own "
-        "size; 0 "
-        "is "
-        "not their simple value.",
+        "size; 0 is not their simple value.",
         "温度、LayerScale、PReLU 斜率之类各有自己的含义和大小；0 并不是它们的“简单”取值。",
     ),
     remedy=_PARAM_GROUPS,
@@ -58,8 +55,7 @@ DECAYS_TABLE = Kind(
     title=Words("embedding or position tables decay", "嵌入表或位置表在衰减"),
     why=Words(
         "Every row shrinks at every step, while the row of a rare token hardly ever gets a gradient. Many "
-        "recipes "
-        "spare tables (ViT, OLMo 2), others decay them (GPT-2, nanoGPT).",
+        "recipes spare tables (ViT, OLMo 2), others decay them (GPT-2, nanoGPT).",
         "每一步每一行都在收缩，而罕见词的那一行几乎得不到梯度。许多配方不衰减表（ViT、OLMo 2），"
         "也有配方衰减它们（GPT-2、nanoGPT）。",
     ),
