@@ -181,6 +181,33 @@ class HiddenDecay(Odd):
         super().update(p, g, group, state)
 
 
+class Grows(Odd):
+    """heavyball.NAdam: adds λθ to the gradient, and takes it off the finished step again."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        pull = group["weight_decay"] * p
+        p.sub_(group["lr"] * (direction(g + pull, state) - pull))
+
+
+class PlainAfter(Odd):
+    """SGD without momentum that shrinks after the step: the one such order that is not L2."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        p.sub_(group["lr"] * g).mul_(1 - group["lr"] * group["weight_decay"])
+
+
+class OwnRate(Odd):
+    """Has no lr in its group and steps by its own (transformers.Adafactor with relative_step)."""
+
+    def __init__(self, params: Any, lr: float | None = None, weight_decay: float = 0.0) -> None:
+        if lr is not None:
+            raise ValueError("this optimizer chooses its own lr")
+        super().__init__(params, None, weight_decay)  # type: ignore[arg-type]
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        p.mul_(1 - 0.01 * group["weight_decay"]).sub_(0.01 * direction(g, state))
+
+
 class Noise(Odd):
     """Steps of an unrepeatable size: nothing can be said about its decay."""
 

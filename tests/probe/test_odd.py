@@ -30,6 +30,8 @@ CASES: list[tuple[type, str, str, bool | None, int | None, float | None]] = [
     (odd.ConstantPull, "other", "unclear", True, None, None),
     (odd.ThroughMomentum, "other", "unclear", True, None, 20.0),
     (odd.TrustRatio, "other", "unclear", True, None, None),
+    (odd.Grows, "other", "unclear", True, None, None),
+    (odd.PlainAfter, "decoupled", "after", False, 1, 1.0),
     (odd.MomentumL2, "l2", "unclear", False, 1, 10.0),
     (odd.MomentumDecoupled, "decoupled", "before", False, 1, 1.0),
     (odd.SeededNoise, "decoupled", "before", True, 1, 1.0),
@@ -86,6 +88,16 @@ def test_no_decay_and_hidden_decay() -> None:
 def test_constant_pull_is_named() -> None:
     found = behaviour_of(odd.ConstantPull([parameter()], weight_decay=0.1))
     assert "whatever its size" in found.evidence
+
+
+def test_growth_is_named() -> None:
+    found = behaviour_of(odd.Grows([parameter()], weight_decay=0.1))
+    assert "away from 0" in found.evidence
+
+
+def test_an_optimizer_with_an_lr_of_its_own() -> None:
+    found = behaviour_of(odd.OwnRate([parameter()], weight_decay=0.1))
+    assert (found.decay, found.lr_power, found.shrink) == ("fixed", 0, pytest.approx(1e-3))
 
 
 def test_another_name_for_the_decay() -> None:

@@ -33,7 +33,7 @@ class DryRun:
 
     def __init__(self, rig: Rig, weight_decay: float | None) -> None:
         self.setting = Setting.of(rig, weight_decay)
-        self.rig = replace(rig, lr=None if self.setting.real_lr > 0 else self.setting.lr)
+        self.rig = replace(rig, lr=self.setting.override)
         self.still = self._still()
         self.eps = arithmetic_eps(self.still, rig.dtype)
         self.rates = Rates(self.rig, self.eps)
@@ -52,7 +52,7 @@ class DryRun:
             if found := self._classify(effect):
                 return found
             # perhaps for rounding, of which a higher λ suffers less
-            unfitting = unfitting or self.verdict.unfitting(effect, self._louder(effect))
+            unfitting = unfitting or self.verdict.unfitting(effect, self._loud(effect))
         return unfitting or self._ignored()
 
     # The rule without decay.
@@ -133,7 +133,7 @@ class DryRun:
                 break
         else:
             return self.verdict.by_gradient_size(
-                effect, first if rates is None else rates, self._louder(effect)
+                effect, first if rates is None else rates, self._loud(effect)
             )
         best, order = best_of(fits)
         memoryless = self._memoryless()
@@ -161,9 +161,7 @@ class DryRun:
                 fits[name] = misfit
         return fits
 
-    def _louder(self, effect: Effect) -> float:
-        """How many times a thousandfold gradient makes the effect."""
+    def _loud(self, effect: Effect) -> Tensor:
+        """What λ does beside a thousandfold gradient."""
         loud = self.rig.gradients(1e3)
-        louder = (self.rig.run(effect.weight_decay, loud) - self.rig.run(self.setting.off, loud))[-1]
-        shown = effect.difference[-1].abs() > CLEAR * effect.floor[-1]
-        return float((louder[shown] / effect.difference[-1][shown]).median())
+        return (self.rig.run(effect.weight_decay, loud) - self.rig.run(self.setting.off, loud))[-1]

@@ -61,6 +61,15 @@ class Effect:
         near = (taken - middle).abs() <= TOLERANCE * middle.abs()
         return bool(middle != 0) and float(near.double().mean()) >= SHARE
 
+    def times(self, other: Tensor) -> float:
+        """How many times this effect another one is, where this one shows."""
+        shown = self.difference[-1].abs() > CLEAR * self.floor[-1]
+        return float((other[shown] / self.difference[-1][shown]).median())
+
+    def drives_away(self, other: Tensor) -> bool:
+        """Whether another effect drives these weights away from 0."""
+        return float((other * self.pulled[0] > 0).double().mean()) >= SHARE
+
     def _first_shares(self) -> Tensor:
         start = int(self.difference.any(dim=1).nonzero()[0])
         return -self.difference[start] / self.pulled[start - 1]

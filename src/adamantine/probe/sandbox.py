@@ -185,11 +185,17 @@ def _copied_with_state(
         raise ProbeError("the optimizer has no state to make it after")
     for tensor in tensors:
         for name, value in optimizer.state[model].items():
-            shaped = isinstance(value, Tensor) and value.shape == model.shape
-            shell.state[tensor][name] = (
-                torch.zeros_like(tensor, dtype=value.dtype).detach() if shaped else copy.deepcopy(value)
-            )
+            shell.state[tensor][name] = _fresh(value, model, tensor)
     return shell
+
+
+def _fresh(value: Any, model: Tensor, tensor: Tensor) -> Any:
+    """A state entry at the start: a copy of the weights begins at the weights, an average at 0."""
+    if not isinstance(value, Tensor) or value.shape != model.shape:
+        return copy.deepcopy(value)
+    is_copy = bool((value - model.detach()).norm() < 0.5 * model.detach().norm())
+    start = tensor.detach().clone() if is_copy else torch.zeros_like(tensor).detach()
+    return start.to(value.dtype)
 
 
 def _inner(optimizer: Any) -> Iterator[torch.optim.Optimizer]:

@@ -30,6 +30,11 @@ class Setting:
         return cls(group, stated or 0.0, None if stated is None else 0.0, real_lr, lr)
 
     @property
+    def override(self) -> float | None:
+        """The lr to give in place of a 0; None leaves what there is, the optimizer's own included."""
+        return self.lr if self.group.get("lr") is not None and self.real_lr == 0 else None
+
+    @property
     def peaks(self) -> list[float]:
         """What the optimizer may take for the highest lr of its schedule."""
         stated = {key: value for key, value in self.group.items() if value is not None}
@@ -39,7 +44,8 @@ class Setting:
 
     def at_real(self, rate: float, weight_decay: float, power: int | None) -> float:
         """A rate measured at λ = ``weight_decay``, at the λ and lr of the group."""
-        return rate * self.weight_decay / weight_decay * (self.real_lr / self.lr) ** (power or 0)
+        ratio = 1.0 if self.group.get("lr") is None else self.real_lr / self.lr
+        return float(rate * self.weight_decay / weight_decay * ratio ** (power or 0))
 
 
 def number(group: Mapping[str, Any], key: str) -> float:

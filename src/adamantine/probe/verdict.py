@@ -81,11 +81,12 @@ class Verdict:
             evidence += f"; by {float(rates[-1]):.4g} in step {len(rates)}"
         return self._found(decay, self.setting.at_real(rate, weight_decay, power), evidence, order, power)
 
-    def by_gradient_size(self, effect: Effect, rates: Tensor, louder: float) -> Behaviour | None:
+    def by_gradient_size(self, effect: Effect, rates: Tensor, loud: Tensor) -> Behaviour | None:
         """Where no hypothesis fits step for step, a thousandfold gradient may tell; None where it does not.
 
-        ``louder``: how many times it makes the effect.
+        ``loud``: what λ does beside it.
         """
+        louder = effect.times(loud)
         if self.adaptive and abs(louder) < 0.05:  # 0.001, were all of it divided
             evidence = (
                 f"a thousandfold gradient makes the decay {louder:.3g} times as strong: λθ is divided too"
@@ -98,15 +99,17 @@ class Verdict:
             return replace(found, evidence=found.evidence + later)
         return None
 
-    def unfitting(self, effect: Effect, louder: float) -> Behaviour:
-        """No hypothesis gives these weights."""
+    def unfitting(self, effect: Effect, loud: Tensor) -> Behaviour:
+        """No hypothesis gives these weights. ``loud``: what λ does beside a thousandfold gradient."""
         if effect.takes_constant():
             evidence = "the first step takes the same amount off every weight, whatever its size and sign"
         else:
             evidence = (
                 "neither λθ in the gradient nor a shrinking weight gives its steps; a thousandfold gradient "
-                f"makes the effect of λ={effect.weight_decay:g} {louder:.3g} times as large"
+                f"makes the effect of λ={effect.weight_decay:g} {effect.times(loud):.3g} times as large"
             )
+            if effect.drives_away(loud):  # heavyball's NAdam takes λθ off its step once too often
+                evidence += ", and there it drives the weights away from 0"
         return self._found("other", None, evidence)
 
     def _found(
