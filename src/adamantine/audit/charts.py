@@ -94,7 +94,7 @@ def lr_chart(lines: Sequence[Curve], language: Language) -> Markup:
 def _over_steps(
     lines: Sequence[Curve], values: list[list[float]], y: Scale, height: float, alt: str, language: Language
 ) -> Markup:
-    left, right, bottom = 46.0, 10.0, y.start
+    left, right, bottom = 46.0, 18.0, y.start
     last = max(c.line.steps[-1] for c in lines) or 1
     x = Scale(0.0, float(last), left, _WIDTH - right)
     content = [
@@ -120,7 +120,7 @@ def _over_steps(
 
 def distortion_chart(distortion: Distortion, language: Language) -> Markup:
     """Effective decay of single weights against the size of their gradients, on two logarithmic axes."""
-    height, left, right, top, bottom = 290.0, 56.0, 10.0, 22.0, 232.0
+    height, left, right, top, bottom = 290.0, 56.0, 18.0, 22.0, 232.0
     bins = [
         (g, e, lo, hi)
         for g, e, lo, hi in zip(

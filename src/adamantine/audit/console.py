@@ -139,7 +139,7 @@ def _where(report: AuditReport, finding: Finding, language: Language) -> str:
 def _entry(label: str, said: str) -> RenderableType:
     """A label and its text beside it, in lines that begin below each other; line breaks of code stay."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True, min_width=7)
+    table.add_column(no_wrap=True, min_width=8)
     table.add_column(overflow="fold")
     table.add_row(Text(f"  {label}", style="dim"), Text("\n".join(map(printable, said.splitlines()))))
     return table

@@ -172,7 +172,7 @@ def _compact(plan: NewOptimizer, model: Any, names: list[str]) -> str | None:
         for group in plan.groups
         for name in group.names
     }
-    best: list[str] | None = None
+    found: list[dict[str, Any]] = []
     for embeddings in ("no_decay", "decay"):
         options: dict[str, Any] = {} if embeddings == "no_decay" else {"embeddings": embeddings}
         if decay:
@@ -187,10 +187,10 @@ def _compact(plan: NewOptimizer, model: Any, names: list[str]) -> str | None:
                 ]
                 if odd:
                     options[option] = [pattern for pattern, _ in globs(odd, names)]
-        said = [f"{key}={_quoted(value)}" for key, value in options.items()]
-        if best is None or sum(map(len, said)) < sum(map(len, best)):
-            best = said
-    arguments = ["model", f"lr={lr!r}", f"weight_decay={decay!r}", *(best or [])]
+        found.append(options)
+    best = min(found, key=lambda options: sum(len(v) for v in options.values() if isinstance(v, list)))
+    said = [f"{key}={_quoted(value)}" for key, value in best.items()]
+    arguments = ["model", f"lr={lr!r}", f"weight_decay={decay!r}", *said]
     return "\n".join(_call("param_groups", arguments, {}))
 
 

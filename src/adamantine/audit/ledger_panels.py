@@ -10,6 +10,7 @@ from adamantine.audit.charts import FIRST, SECOND, Pair, distortion_chart, pairs
 from adamantine.audit.model import Distortion, LayerRow, LedgerReport
 from adamantine.audit.view import decay_share
 from adamantine.audit.written import many, one
+from adamantine.report.numbers import printable
 from adamantine.report.phrases import fill, same
 from adamantine.report.theme import Stroke
 from adamantine.report.words import Language, Words
@@ -74,7 +75,7 @@ def _steps(rows: list[LayerRow], language: Language) -> Panel:
             " {share} of it.{more}",
             "一步的两个部分的均方根。相对梯度，衰减最强的是 {name}：为其 {share}。{more}",
         ),
-        name=strongest.name,
+        name=printable(strongest.name),
         share=_share(decay_share(strongest)),
         more=_left_out(len(rows)),
     )
@@ -101,7 +102,7 @@ def _norms(rows: list[LayerRow], language: Language) -> Panel:
             " {name}.{more}",
             "衰减与梯度步长相互平衡时的范数，与现在的范数。相差最远：{name}。{more}",
         ),
-        name=rows[0].name,
+        name=printable(rows[0].name),
         more=_left_out(len(rows)),
     )
     first, second = Words("now", "现在").of(language), Words("at equilibrium", "平衡时").of(language)

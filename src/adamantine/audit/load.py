@@ -42,7 +42,7 @@ class ScriptError(AuditError):
 
     def __init__(self, target: str, error: BaseException) -> None:
         self.shown = own_traceback(error)
-        super().__init__(f"{target}: {type(error).__name__} in your code")
+        super().__init__(f"{target!r}: {type(error).__name__} in your code")
 
 
 def load(target: str) -> Loaded:
@@ -87,7 +87,7 @@ def sorted_out(result: Any, target: str = "the function") -> Loaded:
     schedulers = [part for part in parts if _is_scheduler(part)]
     for what, found in (("model", models), ("optimizer", optimizers)):
         if not found:
-            raise AuditError(f"{target} gave no {what} but {_described(result)}; {_RETURNS}")
+            raise AuditError(f"{target!r} gave no {what} but {_described(result)}; {_RETURNS}")
     return Loaded(_alone(models), _alone(optimizers), _alone(schedulers) if schedulers else None)
 
 
@@ -110,7 +110,7 @@ def _module(where: str, target: str) -> ModuleType:
             return importlib.import_module(where)
         path = Path(where).resolve()
         if not path.is_file():
-            raise AuditError(f"{target}: there is no file {where}")
+            raise AuditError(f"{target!r}: there is no file {where}")
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
         assert spec.loader is not None
@@ -127,7 +127,7 @@ def _attribute(module: ModuleType, dotted: str, target: str) -> Any:
             callables = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
             own = [n for n in callables if getattr(vars(module)[n], "__module__", "") == module.__name__]
             there = f"there are {', '.join(own[:8])}" if own else "it defines no function"
-            raise AuditError(f"{target}: {module.__name__} has no {dotted}; {there}")
+            raise AuditError(f"{target!r}: {module.__name__} has no {dotted}; {there}")
         found = getattr(found, name)
     return found
 
@@ -154,11 +154,11 @@ def _errors_of_the_script(target: str, missing: str = "") -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         if missing and error.name and (missing == error.name or missing.startswith(f"{error.name}.")):
-            raise AuditError(f"{target}: there is no module {error.name!r} here; {_EXAMPLE}") from None
+            raise AuditError(f"{target!r}: there is no module {error.name!r} here; {_EXAMPLE}") from None
         raise ScriptError(target, error) from error
     except SystemExit as error:
         raise AuditError(
-            f"{target}: the script ended itself (exit code {error.code}); put what runs it under "
+            f"{target!r}: the script ended itself (exit code {error.code}); put what runs it under "
             "if __name__ == '__main__':"
         ) from None
     except Exception as error:

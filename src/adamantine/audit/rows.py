@@ -142,7 +142,7 @@ class ParameterView:
             kept=percent(row.total_shrink) if row.decays else NOTHING,
             dtype=row.dtype,
             count=len(rows),
-            names=tuple(r.name for r in rows),
+            names=tuple(printable(r.name) for r in rows),
         )
 
 

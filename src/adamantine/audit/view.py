@@ -106,12 +106,18 @@ def concerned(report: AuditReport, finding: Finding, most: int = 6) -> str:
 
 def layers(rows: Sequence[LayerRow], most: int) -> tuple[list[LayerRow], int]:
     """The layers of a short table, decay strongest against the gradient; and how many it leaves out."""
-    ranked = sorted(rows, key=decay_share, reverse=True)
+    ranked = sorted(rows, key=lambda row: _known(decay_share(row)), reverse=True)
     return ranked[:most], max(len(rows) - most, 0)
 
 
 def decay_share(row: LayerRow) -> float:
-    """Decay's step in units of the gradient's; infinite where there is no gradient step."""
+    """Decay's step in units of the gradient's; infinite without a gradient step, NaN if unknown."""
+    if math.isnan(row.decay_step):
+        return math.nan
     if row.gradient_step > 0:
         return row.decay_step / row.gradient_step
     return math.inf if row.decay_step > 0 else 0.0
+
+
+def _known(share: float) -> float:
+    return -1.0 if math.isnan(share) else share

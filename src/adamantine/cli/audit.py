@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from adamantine.cli.app import app
 from adamantine.cli.errors import errors_in_one_line
@@ -117,10 +117,10 @@ def audit(
         _must_be_sensible(target, fail_on)
         assert target is not None
         try:
-            with errors.status(f"Loading {escape(target)} …"):
+            with errors.status(Text(f"Loading {target} …")):
                 loaded = _loaded(target)
         except ScriptError as error:
-            errors.print(escape(error.shown), highlight=False, soft_wrap=True)
+            errors.print(Text(error.shown), soft_wrap=True)
             raise
         with errors.status("Looking at every parameter …"):
             result = audited(
@@ -199,7 +199,7 @@ def _hint(report: AuditReport, target: str, language: Language, out: Console) ->
             "修正：adamantine audit {target} --fix。问题的含义：--explain {code}",
         )
         said = fill(next_words, target=shlex.quote(target), code=report.findings[0].code).of(language)
-        out.print(f"\n[dim]{escape(said)}[/dim]", highlight=False, soft_wrap=True)
+        out.print(Text(f"\n{said}", style="dim"), soft_wrap=True)
 
 
 def _explain(code: str, language: Language, out: Console) -> None:

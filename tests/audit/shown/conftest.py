@@ -1,4 +1,4 @@
-"""Audits made by hand: one with mistakes of every kind, one clean, each with what the ledger could have seen."""
+"""Audits made by hand: one with mistakes of every kind and what a ledger could have seen, one clean."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from adamantine.audit.model import (
     Trajectory,
 )
 from adamantine.probe import Behaviour
+from adamantine.report.phrases import same
 from adamantine.report.words import Words
 
 STEPS = 4000
@@ -131,15 +132,15 @@ def faulty() -> AuditReport:
         Finding(
             "decays-bias", "warning",
             Words("3 biases decay", "3 个偏置被衰减"),
-            Words("Weight decay pulls them to 0 and takes an offset away.", "权重衰减把它们拉向 0，抹去了偏移。"),
-            Words("param_groups(model, lr=1e-3, weight_decay=0.01)", "param_groups(model, lr=1e-3, weight_decay=0.01)"),
+            Words("Weight decay pulls them to 0: an offset is lost.", "权重衰减把它们拉向 0，抹去了偏移。"),
+            same("param_groups(model, lr=1e-3, weight_decay=0.01)"),
             biases, (0,),
         ),
         Finding(
             "l2-in-adaptive", "error",
-            Words("weight_decay of Adam is L2, not weight decay", "Adam 的 weight_decay 是 L2 正则化，不是权重衰减"),
-            Words("λ·θ is added to the gradient and divided by √v̂ with it, so the decay of a weight depends on its "
-                  "gradients: it is weak where they are large.",
+            Words("weight_decay of Adam is L2, not decay", "Adam 的 weight_decay 是 L2 正则化，不是权重衰减"),
+            Words("λ·θ is added to the gradient and divided by √v̂ with it, so the decay of a weight depends "
+                  "on its gradients: it is weak where they are large.",
                   "λ·θ 加进梯度，又随梯度一起被 √v̂ 除，因此一个权重的衰减取决于它的梯度：梯度大处衰减弱。"),
             Words("torch.optim.AdamW(groups, lr=1e-3, weight_decay=…), with λ tuned anew",
                   "torch.optim.AdamW(groups, lr=1e-3, weight_decay=…)，λ 需重新调"),
@@ -149,22 +150,21 @@ def faulty() -> AuditReport:
             "decays-norm", "warning",
             Words("12 normalization parameters decay", "12 个归一化参数被衰减"),
             Words("Their scale is a gain, which decay switches off.", "它们的尺度是增益，衰减会关掉它。"),
-            Words("no_decay=['*.ln.*']", "no_decay=['*.ln.*']"),
+            same("no_decay=['*.ln.*']"),
             norms, (0,),
         ),
         Finding(
             "not-in-optimizer", "error",
             Words("head.weight trains but is in no group", "head.weight 参与训练却不在任何组"),
             Words("It keeps its initial values.", "它一直停在初始值。"),
-            Words("optimizer.add_param_group({'params': [model.head.weight]})",
-                  "optimizer.add_param_group({'params': [model.head.weight]})"),
+            same("optimizer.add_param_group({'params': [model.head.weight]})"),
             (names[-1],),
         ),
         Finding(
             "decays-table", "note",
             Words("1 embedding table decays", "1 个嵌入表被衰减"),
             Words("Rows of rare tokens shrink at every step.", "罕见词的行每一步都在缩小。"),
-            Words("no_decay=['wte.weight']", "no_decay=['wte.weight']"),
+            same("no_decay=['wte.weight']"),
             (names[0],), (0,),
         ),
     )  # fmt: skip
