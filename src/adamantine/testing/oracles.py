@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adamantine.rules import RULES
@@ -26,6 +26,7 @@ class Oracle:
         are
             left out.
         scale_invariant: whether the paper's step is the same for g and c·g, c > 0, up to ε.
+        given: arguments that make it the paper's, where the class takes them.
         stored: ``"exact"``, or ``"quantized"`` where the state is kept in 8 bits or less.
     """
 
@@ -33,6 +34,7 @@ class Oracle:
     rule: str
     variants: tuple[Mapping[str, Any], ...] = field(default=())
     scale_invariant: bool = True
+    given: Mapping[str, Any] = field(default_factory=dict)
     stored: str = "exact"
 
 
@@ -40,12 +42,10 @@ _ADAM = ({"betas": (0.8, 0.95), "eps": 1e-2}, {"amsgrad": True})
 _MOMENTUM = ({"momentum": 0.9}, {"momentum": 0.9, "dampening": 0.5}, {"momentum": 0.9, "nesterov": True})
 #: ε = 1e-2 beside gradients of size 1: inside the root, outside, or before bias correction are then far
 #: apart.
-_PLAIN = ({"betas": (0.8, 0.95), "eps": 1e-2},)
-_RMSPROP = (
-    {"alpha": 0.9, "eps": 1e-2},
-    {"alpha": 0.9, "centered": True, "eps": 1e-2},
-    {"alpha": 0.9, "momentum": 0.9},
-)
+_NADAM = ({"betas": (0.8, 0.95), "eps": 1e-2}, {"momentum_decay": 0.1})
+#: RMSprop's lecture, Adamax's and RAdam's algorithms have no ε, and each implementation puts it elsewhere.
+_BETAS = ({"betas": (0.8, 0.95)},)
+_RMSPROP = ({"alpha": 0.9}, {"alpha": 0.9, "centered": True}, {"alpha": 0.9, "momentum": 0.9})
 
 KNOWN = {
     oracle.family: oracle
@@ -56,11 +56,12 @@ KNOWN = {
         Oracle("RMSprop", "rmsprop", _RMSPROP),
         Oracle("Adam", "adam", _ADAM),
         Oracle("AdamW", "adam", _ADAM),
-        Oracle("Adamax", "adamax", _PLAIN),
-        Oracle("NAdam", "nadam", (*_PLAIN, {"momentum_decay": 0.1})),
-        Oracle("RAdam", "radam", _PLAIN, scale_invariant=False),  # its first steps are momentum SGD's
-        Oracle("Lion", "lion", ({"betas": (0.8, 0.95)},)),
-        Oracle("AdamAtan2", "adam_atan2", ({"betas": (0.8, 0.95)},)),
+        Oracle("Adamax", "adamax", _BETAS),
+        Oracle("NAdam", "nadam", _NADAM),
+        Oracle("RAdam", "radam", _BETAS, scale_invariant=False),  # its first steps are momentum SGD's
+        Oracle("Lion", "lion", _BETAS),
+        # a·atan2(m̂, b√v̂) elsewhere
+        Oracle("AdamAtan2", "adam_atan2", _BETAS, given={"a": 1.0, "b": 1.0}),
     )
 }
 
@@ -110,7 +111,7 @@ def oracle_of(name: str) -> Oracle | None:
     oracle = KNOWN.get(family_of(name))
     if oracle is None or not _QUANTIZED.search(name):
         return oracle
-    return Oracle(oracle.family, oracle.rule, oracle.variants, oracle.scale_invariant, "quantized")
+    return replace(oracle, stored="quantized")
 
 
 def promises_decoupled(name: str) -> bool:

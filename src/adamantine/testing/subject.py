@@ -181,10 +181,16 @@ class Subject:
     @cached_property
     def coupled(self) -> bool:
         """Whether a parameter's steps depend on another parameter of its group."""
-        alone, both = self.parameters(1), self.parameters(2)
-        self.run(alone, self.build(alone, **self.lr), range(3))
-        self.run(both, self.build(both, **self.lr), range(3))
-        return not torch.equal(alone[0], both[0])
+        ends = []
+        for count in (1, 2):
+            params = self.parameters(count)
+            optimizer = self.build(params, **self.lr)
+            for t in range(5):
+                gradients(params, t)
+                gradients(params[1:], t + 100, size=10.0)
+                self.step(optimizer)
+            ends.append(params[0])
+        return not torch.equal(*ends)
 
     # --- what examples are written with ---------------------------------------------------------------------
 

@@ -43,7 +43,10 @@ def _separate(subject: Subject, name: str, values: tuple[Any, Any]) -> Verdict:
     options = {**subject.lr, **subject.strong_decay}
     options.pop(name, None)
     start = subject.parameters()
-    mixed = _in_two_groups(subject, {}, [{name: value} for value in values], options)
+    try:
+        mixed = _in_two_groups(subject, {}, [{name: value} for value in values], options)
+    except Exception as error:
+        return no(f"refuses: {type(error).__name__}: {' '.join(str(error).split())[:160]}")
     worst = 0.0
     for index, value in enumerate(values):
         alike = _in_two_groups(subject, {name: value}, [{}, {}], options)
@@ -182,7 +185,7 @@ def independence(subject: Subject) -> Verdict:
     Prodigy) or clip inside mean to depend on the others: told, and judged only where the formula is known.
     """
     if not subject.coupled:
-        return passed("three steps alone equal three steps beside another parameter, to the bit")
+        return passed("five steps alone equal five steps beside another parameter, to the bit")
     if subject.oracle is None:
         return no("a step depends on the other parameters of the optimizer")
     return violated(
@@ -191,7 +194,7 @@ def independence(subject: Subject) -> Verdict:
             f"alone, a, b = (torch.nn.Parameter({subject.tensor}) for _ in range(3))",
             *subject.new("alone", name="one", **subject.lr),
             *subject.new("a", "b", name="two", **subject.lr),
-            "for t in range(3):",
+            "for t in range(5):",
             "    for w in (alone, a):",
             "        w.grad = torch.ones_like(w)",
             "    b.grad = torch.ones_like(b) * 10",

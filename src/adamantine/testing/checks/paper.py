@@ -61,13 +61,14 @@ def formula(subject: Subject) -> Verdict:
         return not_applicable("no formula is known for this name")
     compared, refused = [], []
     worst = 0.0
-    for variant in ({}, *oracle.variants):
-        if not all(subject.accepts(name) for name in variant):
+    given = {name: value for name, value in oracle.given.items() if subject.accepts(name)}
+    for variant in (given, *({**given, **more} for more in oracle.variants)):
+        if not all(_means(subject, name, value) for name, value in variant.items()):
             continue
         try:
             difference = _difference(subject, oracle, variant)
         except (NotImplementedError, ValueError, RuntimeError) as error:
-            if not variant:
+            if variant == given:
                 raise
             refused.append(f"{_said(variant)}: {type(error).__name__}")
             continue
@@ -83,6 +84,14 @@ def formula(subject: Subject) -> Verdict:
         raise NotApplicable("no variant of the formula can be constructed")
     remark = f"; refuses {'; '.join(refused)}" if refused else ""
     return passed(f"{oracle.rule}: {STEPS} steps agree to {worst:.1g} under {'; '.join(compared)}{remark}")
+
+
+def _means(subject: Subject, name: str, value: Any) -> bool:
+    """Whether the class takes this argument as torch does: not as a flag where torch has a number."""
+    if not subject.accepts(name):
+        return False
+    default = subject.value_of(name)
+    return isinstance(default, bool) == isinstance(value, bool) or default is None
 
 
 def _said(variant: Mapping[str, Any]) -> str:
