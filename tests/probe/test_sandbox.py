@@ -108,6 +108,31 @@ def test_under_no_grad_and_inference_mode() -> None:
         assert behaviour_of(optimizer).decay == "decoupled"
 
 
+def test_with_another_default_device() -> None:
+    optimizer = odd.Beside([parameter()], weight_decay=0.1)
+    with torch.device("meta"):
+        assert behaviour_of(optimizer).decay == "decoupled"
+
+
+def test_a_group_without_parameters_and_one_on_meta() -> None:
+    with torch.device("meta"):
+        far = torch.nn.Parameter(torch.empty(3, 4))
+    optimizer = odd.Beside([{"params": []}, {"params": [far]}], weight_decay=0.1)
+    assert [behaviour_of(optimizer, group).decay for group in (0, 1)] == ["decoupled", "decoupled"]
+
+
+def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    class Talks(odd.Beside):
+        def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+            print("please check your arguments")
+            super().__init__(params, lr, weight_decay)
+
+    optimizer = Talks([parameter()], weight_decay=0.1)
+    capsys.readouterr()
+    assert behaviour_of(optimizer).decay == "decoupled"
+    assert capsys.readouterr().out == ""
+
+
 def test_the_scheduler_keeps_its_wrapper() -> None:
     """torch's schedulers hang a wrapper of ``step`` on the optimizer, which knows the original."""
     optimizer = odd.Needs([parameter()], object(), weight_decay=0.1)

@@ -20,7 +20,7 @@ from adamantine.probe.hypotheses import HYPOTHESES, best_of
 from adamantine.probe.rates import Rates
 from adamantine.probe.rig import PATIENT_STEPS, Rig
 from adamantine.probe.setting import Setting
-from adamantine.probe.tolerance import CLEAR, FACTORS, TOLERANCE
+from adamantine.probe.tolerance import FACTORS, TOLERANCE
 from adamantine.probe.verdict import Verdict
 
 

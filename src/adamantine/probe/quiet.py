@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import random
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ import torch.optim.optimizer as torch_optimizer
 
 @contextmanager
 def undisturbed(seed: int | None = None) -> Iterator[None]:
-    """Random states are given back, hooks for all optimizers rest, nothing is compiled or warned about.
+    """Random states are given back, hooks for all optimizers rest; nothing is compiled, printed or warned of.
 
     ``seed``: also seeds every generator, so that two dry runs see the same noise.
     """
@@ -29,6 +30,9 @@ def undisturbed(seed: int | None = None) -> Iterator[None]:
         stack.enter_context(
             torch.compiler.set_stance("force_eager")
         )  # compiling costs minutes, not milliseconds
+        stack.enter_context(redirect_stdout(io.StringIO()))  # adabelief_pytorch prints its defaults
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
         if seed is not None:
             _seed(seed)
         yield
