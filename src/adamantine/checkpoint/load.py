@@ -13,7 +13,7 @@ from adamantine.checkpoint import rng as generators
 from adamantine.checkpoint.decay import class_name
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.matching import Settlement, fitted, state_dict_of
-from adamantine.checkpoint.reader import read
+from adamantine.checkpoint.reader import open_store
 from adamantine.checkpoint.writer import Watch, unwatched
 from adamantine.torch.optimizer import Optimizer
 
@@ -54,7 +54,9 @@ def load(
     if decay not in {"match", "saved", "live"}:
         raise CheckpointError(f"Invalid decay: {decay!r}; choose 'match', 'saved' or 'live'")
     source = str(path)
-    contents = read(path, done=done)
+    store = open_store(path)
+    contents, names = store.contents(done)
+    checksums = {tensor: store.stored[name].sha256 for tensor, name in names.items()}
     of_model = None if model is None else live.check_model(model, contents.model, source)
     if rng and contents.rng is None:
         raise CheckpointError(f"{source}: holds no states of random number generators; load without rng=True")
@@ -68,7 +70,7 @@ def load(
                 optimizer.load_state_dict(state_dict)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{source}: {class_name(optimizer)} refuses it: {error}") from error
-        if changed := live.settle_state(optimizer, saved):
+        if changed := live.settle_state(optimizer, saved, checksums):
             raise CheckpointError(
                 f"{source}: {class_name(optimizer)}.load_state_dict made something else of it ({changed[0]}; "
                 f"{len(changed)} in all), so training would not go on as it was. If that is intended: "

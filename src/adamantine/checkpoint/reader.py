@@ -59,8 +59,11 @@ class Store:
         entry = self.headers[name].entries[name]
         return entry.end - entry.begin
 
-    def contents(self, done: Watch = unwatched) -> Contents:
+    def contents(self, done: Watch = unwatched) -> tuple[Contents, dict[int, str]]:
         """Everything, with every tensor in memory; what was one tensor when saved is one again.
+
+        Returns:
+            The contents, and the name of each tensor in them by its ``id``.
 
         Raises:
             CheckpointError: damage anywhere, or a value that no optimizer can have.
@@ -71,13 +74,13 @@ class Store:
             done(self.nbytes(name))
             return value
 
-        return self._contents(tensor)[0]
+        return self._contents(tensor)
 
     def sketch(self) -> tuple[Contents, dict[int, str]]:
         """Everything but the values of tensors with more than one element, which are on the meta device.
 
         Returns:
-            The contents, and the name of each tensor in them by its ``id``.
+            As `contents`.
 
         Raises:
             CheckpointError: as `contents`, but for the bytes of those tensors.
@@ -89,10 +92,9 @@ class Store:
                 return self.tensor(name)
             return torch.empty(row.shape, dtype=dtypes.NAMED[row.dtype], device="meta")
 
-        found, known = self._contents(tensor)
-        return found, {id(value): name for name, value in known.items()}
+        return self._contents(tensor)
 
-    def _contents(self, tensor: Callable[[Any], Tensor]) -> tuple[Contents, dict[str, Tensor]]:
+    def _contents(self, tensor: Callable[[Any], Tensor]) -> tuple[Contents, dict[int, str]]:
         known: dict[str, Tensor] = {}
 
         def once(name: Any) -> Tensor:
@@ -105,7 +107,7 @@ class Store:
         if unused := self.stored.keys() - known.keys():
             raise CheckpointError(f"{self.path}: nothing refers to the tensor {min(unused)!r}")
         check(found, str(self.path))
-        return found, known
+        return found, {id(value): name for name, value in known.items()}
 
 
 def read(path: str | os.PathLike[str], *, done: Watch = unwatched) -> Contents:
@@ -118,7 +120,7 @@ def read(path: str | os.PathLike[str], *, done: Watch = unwatched) -> Contents:
     Raises:
         CheckpointError: no checkpoint there, or a damaged one: which file, which tensor, which bytes.
     """
-    return open_store(path).contents(done)
+    return open_store(path).contents(done)[0]
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
