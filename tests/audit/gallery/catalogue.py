@@ -58,6 +58,8 @@ made of the scripts' headers).
 Models are small, since the mistake is in how the optimizer is made. Optimizers that others have repaired \
 since are re-created as they were when the thread was opened.
 
+To see one: `adamantine audit tests/audit/gallery/mistakes/adam_with_l2.py:build --steps 10000`.
+
 | the mistake | script | known from | found as |
 |---|---|---|---|
 {chr(10).join(map(_row, mistakes))}

@@ -3,13 +3,14 @@
 import torch
 from torch import nn
 
-PLAN = {"steps": 2_000}
+PLAN = {"steps": 100}
+NOTES = ["far-from-equilibrium"]  # its gradients have a direction
 
 
 def build() -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = nn.Linear(10, 1, bias=False)
-    return model, torch.optim.SGD(model.parameters(), lr=0.3, weight_decay=1e-3)
+    return model, torch.optim.SGD(model.parameters(), lr=0.3, weight_decay=0.04)
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
