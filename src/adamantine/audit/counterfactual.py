@@ -13,7 +13,7 @@ such reservation; this is for optimizers that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,16 @@ from adamantine.probe.stepping import take_step
 
 Floats = NDArray[np.float64]
 State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the copy is to step: chosen elements of one parameter, their gradients, ``[n]`` each; state."""
+
+    theta: Floats
+    grad: Floats
+    state: State
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -68,38 +78,38 @@ class Shadow:
         self._factory: Callable[..., torch.optim.Optimizer] | None = None
         self.refusal: str | None = None  # why there can be no copy
 
-    def step_again(self, theta: Floats, grad: Floats, state: State, *, decays: bool) -> Again | None:
-        """The step of one parameter's chosen elements, ``[n]`` each; None if it cannot be copied."""
+    def step_again(self, asked: Sequence[Asked], *, decays: bool) -> list[Again] | None:
+        """The step of these parameters' chosen elements; None if it cannot be copied."""
         if self.refusal is not None:
             return None
-        device = self._group["params"][0].device  # some optimizers have kernels for one kind of device only
-        before, g = (torch.from_numpy(x).to(device) for x in (theta, grad))
         try:
             if self._factory is None:
                 self._factory = like(self._optimizer, self._group)
-            meant = self._stepped(before, g, state, {})
-            bare = self._stepped(before, g, state, {decay_key(self._group): 0.0}) if decays else None
+            meant = self._stepped(asked, {})
+            bare = self._stepped(asked, {decay_key(self._group): 0.0}) if decays else None
         except ProbeError as error:
             self.refusal = str(error)
         except Exception as error:  # any library's: an audit may not end the training that it watches
             self.refusal = f"{type(error).__name__}: {error}"
         else:
-            return Again(meant, bare)
+            return [Again(each, bare[k] if bare else None) for k, each in enumerate(meant)]
         return None
 
-    def _stepped(self, before: Tensor, grad: Tensor, state: State, overrides: dict[str, float]) -> Floats:
+    def _stepped(self, asked: Sequence[Asked], overrides: dict[str, float]) -> list[Floats]:
         assert self._factory is not None
-        theta = before.clone().requires_grad_()
+        # On their device: some optimizers have kernels for one kind only.
+        before = [torch.from_numpy(each.theta).to(each.device) for each in asked]
+        thetas = [theta.clone().requires_grad_() for theta in before]
         with undisturbed(seed=0):
-            copy = self._factory([theta])
+            copy = self._factory(thetas)
             for group in copy.param_groups:
                 group.update(overrides)
-            if state:
-                cloned = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-                copy.state[theta].update(cloned)
-            take_step(copy, [theta], [grad])
-        change: Floats = (theta.detach() - before).cpu().numpy()
-        return change
+            for theta, each in zip(thetas, asked, strict=True):
+                if each.state:
+                    cloned = {k: v.clone() if isinstance(v, Tensor) else v for k, v in each.state.items()}
+                    copy.state[theta].update(cloned)
+            take_step(copy, thetas, [torch.from_numpy(each.grad).to(each.device) for each in asked])
+        return [(new.detach() - old).cpu().numpy() for new, old in zip(thetas, before, strict=True)]
 
 
 def believed(again: Again, step: Step) -> Split | None:

@@ -82,7 +82,7 @@ class Sample:
         if rows.shape[0] != 1:
             return self.of(grad.to_dense())
         width = max(self.elements // max(self.shape[0], 1), 1)
-        values = real(values).reshape(len(values), -1)
+        values = real(values).reshape(len(values), width)
         places = torch.arange(self.elements, device=values.device) if self.indices is None else self.indices
         found = torch.zeros(len(places), dtype=values.dtype, device=values.device)
         if values.numel():

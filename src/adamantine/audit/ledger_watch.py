@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adamantine.audit.counterfactual import Again, Shadow, State, clone_state
+from adamantine.audit.counterfactual import Again, Asked, Shadow, State, clone_state
 from adamantine.audit.distortion import Rates
 from adamantine.audit.ledger_row import Row, row
-from adamantine.audit.ledger_sample import Floats, Sample, arrays, real, together
+from adamantine.audit.ledger_sample import Floats, Sample, arrays, together
 from adamantine.audit.ledger_shrink import Shrink
 from adamantine.audit.ledger_split import SLOTS, How, Step
+from adamantine.audit.ledger_whole import norms, quick_sum
 
 #: Parts of names of state that holds what a weight of low precision cannot.
 _KEEPS_MORE = ("comp", "master", "residual", "fp32", "shift", "lo_bits")
@@ -65,7 +66,7 @@ class Watch:
         self.steps = self.checked = 0
         self._names, self._most = names, most
         self._shrinks: list[Shrink] = []
-        self._shadows: dict[int, Shadow] = {}
+        self._shadows: list[Shadow] = []
         self.refresh()
 
     def refresh(self) -> None:
@@ -75,6 +76,7 @@ class Watch:
             if index == len(self._shrinks):
                 self._shrinks.append(Shrink(self.optimizer, index))
                 self._shrinks[-1].behaviour()
+                self._shadows.append(Shadow(self.optimizer, group))
             for place, p in enumerate(group["params"]):
                 if id(p) in known or p.device.type == "meta" or not (p.is_floating_point() or p.is_complex()):
                     continue
@@ -89,16 +91,12 @@ class Watch:
         return self._shrinks[each.group]
 
     def check(self) -> None:
-        """Count the gradients that hold an infinite or NaN element, without waiting for the device.
-
-        A sum is what torch reads fastest, and it is not finite if any element is not (nor if it exceeds
-        float32, which no training survives either).
-        """
+        """Count the gradients that hold an infinite or NaN element, without waiting for the device."""
         self.checked += 1
         by_device: dict[torch.device, list[tuple[Watched, Tensor]]] = {}
         for each in self.watched:
             if each.p.grad is not None:
-                total = _sum(each.p.grad)
+                total = quick_sum(each.p.grad)
                 by_device.setdefault(total.device, []).append((each, total))
         for lot in by_device.values():
             bad = ~torch.isfinite(torch.stack([total for _, total in lot]))
@@ -115,11 +113,9 @@ class Watch:
         theta = together([each.sample.of(each.p) for each in self.watched])
         states = {}
         for place, each in enumerate(self.watched):
-            if each.wants_copy:
+            if each.wants_copy and self._shadows[each.group].refusal is None:
                 state = clone_state(self._state(each.p), each.sample)
-                if state is None:
-                    each.wants_copy = False
-                else:
+                if state is not None:
                     states[place] = state
         return Before(theta, states, None if makes_gradients else self._gradients(self.watched))
 
@@ -146,28 +142,27 @@ class Watch:
         old, new = ([next(read) for _ in watched] for _ in range(2))
         grad_of, slot_of = ({key: next(read) for key in keys} for keys in (grads, slots))
         moved = [not np.array_equal(a, b, equal_nan=True) for a, b in zip(old, new, strict=True)]
+        for each, norm in zip(watched, norms(e.p for e in watched), strict=True):
+            each.norm = norm
         if not any(moved) and not all(np.isfinite(grad).all() for grad in grad_of.values()):
             return {}
-        norms = _norms(e.p for e in watched)
-        rows: dict[int, Row] = {}
+        steps: dict[int, Step] = {}
         for place, each in enumerate(watched):
-            each.norm = norms[place]
-            if place not in grad_of and not moved[place]:
-                continue  # no gradient, no step
-            grad = grad_of.get(place, np.zeros_like(old[place]))
-            own = {name: slot_of[place, name] for name in SLOTS if (place, name) in slot_of}
-            step = self._step(each, old[place], new[place], grad, own)
-            rows[place] = self._row(each, step, before.states.get(place))
-        return rows
+            if place in grad_of or moved[place]:  # else: no gradient, no step
+                grad = grad_of.get(place, np.zeros_like(old[place]))
+                own = {name: slot_of[place, name] for name in SLOTS if (place, name) in slot_of}
+                steps[place] = self._step(each, old[place], new[place], grad, own)
+        again = self._again(steps, before.states)
+        return {place: self._row(watched[place], step, again.get(place)) for place, step in steps.items()}
 
-    def _row(self, each: Watched, step: Step, state: State | None) -> Row:
+    def _row(self, each: Watched, step: Step, again: Again | None) -> Row:
         shrink = self.shrink_of(each)
         found = row(
             step,
             shrink.behaviour(),
             shrink.now(),
             elements=each.sample.elements,
-            again=None if state is None else self._again(each, step, state),
+            again=again,
             keeps_more=any(part in str(key).lower() for key in self._state(each.p) for part in _KEEPS_MORE),
         )
         each.how = found.how
@@ -193,12 +188,19 @@ class Watch:
             resolution=float(torch.finfo(each.p.dtype).eps),
         )
 
-    def _again(self, each: Watched, step: Step, state: State) -> Again | None:
-        shadow = self._shadows.get(each.group)
-        if shadow is None:
-            shadow = Shadow(self.optimizer, self.optimizer.param_groups[each.group])
-            self._shadows[each.group] = shadow
-        return shadow.step_again(step.before, step.grad, state, decays=step.weight_decay != 0)
+    def _again(self, steps: dict[int, Step], states: dict[int, State]) -> dict[int, Again]:
+        """The steps of those parameters whose state was kept, by copies of their groups' optimizers."""
+        found: dict[int, Again] = {}
+        for index, shadow in enumerate(self._shadows):
+            places = [k for k in states if k in steps and self.watched[k].group == index]
+            if not places:
+                continue
+            asked = [
+                Asked(steps[k].before, steps[k].grad, states[k], self.watched[k].p.device) for k in places
+            ]
+            copies = shadow.step_again(asked, decays=steps[places[0]].weight_decay != 0)
+            found.update(zip(places, copies or [], strict=False))
+        return found
 
     def _gradients(self, watched: list[Watched]) -> dict[int, Tensor]:
         """The chosen elements of each gradient, as the optimizer is about to use them."""
@@ -225,26 +227,3 @@ class Watch:
 def _is_coded(value: Tensor) -> bool:
     """Whether the elements are codes of numbers (8-bit state), not numbers."""
     return not (value.is_floating_point() or value.is_complex())
-
-
-def _sum(grad: Tensor) -> Tensor:
-    values = grad.detach()
-    values = real(values._values() if values.is_sparse else values)
-    return values.sum(dtype=torch.float32 if values.element_size() < 4 else None)
-
-
-def _norms(tensors: Iterable[Tensor]) -> list[float]:
-    """‖θ‖ of each whole tensor (of this rank's part), in at least float32, with one transfer per device."""
-    parts = [real(tensor) for tensor in tensors]
-    found = [0.0] * len(parts)
-    by_device: dict[torch.device, list[int]] = {}
-    for place, part in enumerate(parts):
-        by_device.setdefault(part.device, []).append(place)
-    for places in by_device.values():
-        norms = [
-            torch.linalg.vector_norm(parts[k], dtype=torch.float32 if parts[k].element_size() < 4 else None)
-            for k in places
-        ]
-        for k, norm in zip(places, torch.stack([n.double() for n in norms]).tolist(), strict=True):
-            found[k] = norm
-    return found

@@ -112,8 +112,12 @@ OPTIMIZERS: dict[str, Make] = {
 }
 
 
-@pytest.mark.parametrize("loop", [plain, with_closure, accumulating, scaled])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+LOOPS = (plain, with_closure, accumulating, scaled)
+COMBINED = [(name, plain) for name in OPTIMIZERS]
+COMBINED += [(name, loop) for name in ("AdamW fused", "SGD", "ours AdamW") for loop in LOOPS[1:]]
+
+
+@pytest.mark.parametrize(("name", "loop"), COMBINED)
 def test_same_bits(name: str, loop: Callable[..., None]) -> None:
     report = assert_same(OPTIMIZERS[name], loop)
     assert [layer.name for layer in report.layers] == [name for name, _ in net().named_parameters()]
