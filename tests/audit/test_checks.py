@@ -55,17 +55,26 @@ def test_l2_in_adaptive(cls: str, options: dict[str, Any], severity: str | None)
     assert told(optimizer, model).get("l2-in-adaptive") == severity
 
 
-def test_the_remedy_of_l2_can_be_typed_in() -> None:
-    model = matrix()
-    for optimizer, words in (
-        (torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=0.05), "torch.optim.AdamW(…, lr=1e-3"),
-        (torch.optim.RAdam(model.parameters(), weight_decay=0.05), "decoupled_weight_decay=True"),
-        (torch.optim.RMSprop(model.parameters(), weight_decay=0.05), "adamantine.torch.RMSprop(…"),
-        (adamantine.torch.Adam(model.parameters(), weight_decay=0.05), "decay='decoupled'"),
-    ):
-        finding = only(audit(optimizer, model).findings, "l2-in-adaptive")
-        assert words in finding.remedy.en
-        assert words in finding.remedy.zh
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.Adam(p, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05),
+        lambda p: torch.optim.RAdam(p, weight_decay=0.05),
+        lambda p: torch.optim.RMSprop(p, alpha=0.9, momentum=0.9, weight_decay=0.05),
+        lambda p: adamantine.torch.Adam(p, weight_decay=0.05),
+    ],
+    ids=["Adam", "RAdam", "RMSprop", "ours"],
+)
+def test_the_remedy_of_l2_can_be_typed_in(make: Any) -> None:
+    model = nn.Linear(4, 4)
+    optimizer = make(model.parameters())
+    finding = only(audit(optimizer, model).findings, "l2-in-adaptive")
+    typed = finding.remedy.en.partition(": ")[2].partition(". Choose")[0]
+    mended = eval(typed, {"torch": torch, "adamantine": adamantine, "model": model})
+    assert told(mended, model) == {}
+    assert typed in finding.remedy.zh
+    for key in ("lr", "betas", "momentum", "alpha"):
+        assert mended.param_groups[0].get(key) == optimizer.param_groups[0].get(key)
 
 
 def test_a_default_is_noted_where_all_groups_have_it() -> None:
@@ -385,3 +394,41 @@ def test_no_finding_is_outside_of_the_catalogue() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=2e3)
     assert told(optimizer, model, steps=100).keys() <= CATALOGUE.keys()
+
+
+def test_layer_wise_groups_are_dry_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    from adamantine.audit import subject as subject_module
+
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(9)))
+    groups = [
+        {"params": list(layer.parameters()), "lr": 1e-3 * 0.5**depth} for depth, layer in enumerate(model)
+    ]
+    runs = []
+    really = subject_module.behaviour_of
+    monkeypatch.setattr(subject_module, "behaviour_of", lambda *a: runs.append(a) or really(*a))
+    rows = audit(Odd(groups, weight_decay=0.1), model).report.groups
+    assert len(runs) == 1
+    for row in rows:
+        assert row.behaviour.shrink == pytest.approx(row.lr * 0.1)
+
+
+def test_what_fsdp_has_flattened_is_not_judged() -> None:
+    model = nn.Module()
+    model.register_parameter("_flat_param", nn.Parameter(torch.ones(100)))
+    assert told(torch.optim.AdamW(model.parameters(), weight_decay=0.1), model) == {"flattened": "note"}
+
+
+def test_a_tensor_lr_is_tried_as_a_tensor() -> None:
+    class Strict(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            if not all(isinstance(group["lr"], torch.Tensor) for group in self.param_groups):
+                raise RuntimeError("lr was changed to a non-Tensor object")
+            return super().step(closure)
+
+    model = matrix(torch.bfloat16)
+    optimizer = Strict(model.parameters(), lr=torch.tensor(1e-3), weight_decay=0.1)
+    assert told(optimizer, model).get("rounds-to-nothing") == "error"

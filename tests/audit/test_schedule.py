@@ -103,7 +103,8 @@ def test_what_cannot_be_played_to_its_end_says_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(schedule_module, "MAX_VALUES", 30)
     optimizer = adamw(nn.Parameter(torch.ones(2)))
     found = played(optimizer, [SCHEDULERS["sequence"](optimizer)], Plan(STEPS, None, "step"))
-    assert found.doubt == "only the first 10 of 60 steps were played; the rest keeps lr"
+    assert found.doubt is not None
+    assert found.doubt.en == "only the first 10 of 60 steps were played; the rest keeps lr"
     assert int(found.lasts.sum()) == STEPS
 
 

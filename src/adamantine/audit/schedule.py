@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from adamantine.audit.errors import AuditError
 from adamantine.audit.horizon import counts_epochs, horizon
 from adamantine.audit.model import Plan
+from adamantine.report.words import Words
 
 Numbers = NDArray[np.float64]
 #: lr and λ of every group.
@@ -47,8 +48,8 @@ class Course:
     lr: Numbers  # (groups, n)
     weight_decay: Numbers  # (groups, n); 0 where a group has no such key
     known: bool
-    #: Why this is not the whole truth; "" if it is.
-    doubt: str = ""
+    #: Why this is not the whole truth; None if it is.
+    doubt: Words | None = None
     #: The step at which a scheduler refused to go on, with its words.
     refused: tuple[int, str] | None = None
 
@@ -109,7 +110,7 @@ def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan:
     done = max(map(_steps_done, schedulers), default=0) * stride
     left = max((plan.steps or LOOK_AHEAD) - done, 1)
     calls = -(-left // stride) - 1 if schedulers else 0  # the present value needs none
-    values, seen, doubt, refused = [[_numbers(group) for group in groups]], [0], "", None
+    values, seen, doubt, refused = [[_numbers(group) for group in groups]], [0], None, None
     try:
         rehearsal = Rehearsal(schedulers, own)
         further, called = rehearsal.play(calls, stride)
@@ -117,9 +118,13 @@ def course(groups: Sequence[Mapping[str, Any]], schedulers: Sequence[Any], plan:
         if rehearsal.refused:
             refused = (done + rehearsal.refused[0] * stride, rehearsal.refused[1])
         elif rehearsal.played < calls:
-            doubt = f"only the first {MAX_CALLS * stride:,} of {left:,} steps were played; the rest keeps lr"
+            most = f"{MAX_CALLS * stride:,}"
+            doubt = Words(
+                f"only the first {most} of {left:,} steps were played; the rest keeps lr",
+                f"共 {left:,} 步，只推演了前 {most} 步，之后学习率不变",
+            )
     except _NotPlayable as error:
-        doubt = str(error)
+        doubt = error.words
     at = done + stride * np.array(seen, dtype=np.int64)
     lasts = np.diff(np.append(at, max(done + left, int(at[-1]) + 1)))
     table = np.array(values, dtype=np.float64).reshape(len(values), len(groups), 2)
@@ -137,6 +142,10 @@ def _steps_done(scheduler: Any) -> int:
 class _NotPlayable(Exception):
     """Why a scheduler cannot be played forward."""
 
+    def __init__(self, words: Words) -> None:
+        super().__init__(words.en)
+        self.words = words
+
 
 @dataclass(frozen=True)
 class Own:
@@ -152,14 +161,22 @@ class Rehearsal:
     def __init__(self, schedulers: Sequence[Any], own: Own) -> None:
         for scheduler in schedulers:
             if type(scheduler).__name__ == "ReduceLROnPlateau":
-                raise _NotPlayable("ReduceLROnPlateau follows metrics that are not known yet")
+                raise _NotPlayable(
+                    Words(
+                        "ReduceLROnPlateau follows metrics that are not known yet",
+                        "ReduceLROnPlateau 取决于尚不可知的指标",
+                    )
+                )
         self.shells = [shell(optimizer) for optimizer in own.optimizers]
         memo = {id(kept): kept for kept in own.keep}
         memo.update({id(o): s for o, s in zip(own.optimizers, self.shells, strict=True)})
         try:
             self.players = [copy.deepcopy(scheduler, memo) for scheduler in schedulers]
         except Exception as error:
-            raise _NotPlayable(f"a scheduler cannot be copied ({type(error).__name__}: {error})") from error
+            why = f"{type(error).__name__}: {error}"
+            raise _NotPlayable(
+                Words(f"a scheduler cannot be copied ({why})", f"调度器无法复制（{why}）")
+            ) from error
         self.starts = [_steps_done(scheduler) for scheduler in schedulers]
         self.played = 0  # calls made, or jumped over
         self.refused: tuple[int, str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from adamantine.audit.rates import removed
 from adamantine.audit.schedule import Course, Numbers, Own, course, number, settled, unwrapped
 from adamantine.groups.reasons import Verdict, judge, listed_by_model
 from adamantine.probe import Behaviour, behaviour_of
+from adamantine.report.words import Words
 from adamantine.schedules import peak_lr
 
 
@@ -143,10 +145,13 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     mine = [s for s in course_makers if any(s.optimizer is o for o in used)]
     run = course([group for _, _, group in raw], mine, plan, Own(used, keep))
     if not course_makers and any("initial_lr" in group for _, _, group in raw):
-        unseen = "initial_lr is in the groups; if a scheduler wrote it, pass that scheduler to the audit"
+        unseen = Words(
+            "initial_lr is in the groups; if a scheduler wrote it, pass that scheduler to the audit",
+            "组里有 initial_lr；如果是调度器写入的，请把那个调度器也传给检查",
+        )
         run = replace(run, known=False, doubt=unseen)
     whole = not run.doubt and run.at[0] == 0
-    known: dict[Any, Behaviour] = {}
+    known: dict[Any, Any] = {}
     groups = []
     for index, (optimizer, place, group) in enumerate(raw):
         lrs, decays = run.lr[index], run.weight_decay[index]
@@ -221,6 +226,8 @@ def _of_model(modules: dict[str, nn.Module], places: Mapping[int, list[int]]) ->
     for tensor, (name, *aliases) in uses.values():
         module = modules[name.rpartition(".")[0]]
         verdict = judge(tensor, [name, *aliases], modules, listed, "no_decay")
+        if is_flattened(name):
+            verdict = Verdict(True, "flattened by FSDP1, so its shape tells nothing", "stated")
         if verdict.kind in {"matrix", "vector"} and (seen := gain(module, name.rpartition(".")[2])):
             verdict = Verdict(False, seen.reason, seen.kind)
         groups = tuple(places.get(id(tensor), ()))
@@ -228,6 +235,11 @@ def _of_model(modules: dict[str, nn.Module], places: Mapping[int, list[int]]) ->
             Parameter(name, tuple(aliases), tensor, verdict, type(module).__name__, groups, of_model=True)
         )
     return found
+
+
+def is_flattened(name: str) -> bool:
+    """Whether it is one of FSDP1's flat parameters, of which nobody can tell a matrix from a vector."""
+    return "_flat_param" in name.split(".")
 
 
 def _check_shape(name: str, tensor: Tensor) -> None:
@@ -265,17 +277,34 @@ def _behaviour(
     place: int,
     settings: Mapping[str, Any],
     params: Sequence[Tensor],
-    known: dict[Any, Behaviour],
+    known: dict[Any, Any],
 ) -> Behaviour:
-    """Probed once for equal settings and dtypes: layer-wise groups differ in lr alone, but the lr counts."""
-    if not settings.get("weight_decay"):
-        key: Any = (id(optimizer), "no decay")
+    """Found out once for equal settings and dtypes. Layer-wise groups, which differ in lr alone, are not dry-run
+    again where the mode says how lr counts."""
+    kind = (params[0].dtype, params[0].ndim >= 2) if params else None
+    if not number(settings.get("weight_decay") or 0.0):
+        kind = None
+    others = {key: value for key, value in settings.items() if key not in _LRS}
+    alike = (id(optimizer), kind, repr(sorted(others.items(), key=lambda item: str(item[0]))))
+    lr = number(settings.get("lr", math.nan))
+    if (alike, lr) in known:
+        return known[alike, lr]
+    first = known.get((alike, None))
+    if first is not None and first[0].source == "probe" and first[0].decay in _FOLLOWS_LR and first[1] > 0:
+        power = _FOLLOWS_LR[first[0].decay]
+        shrink = None if first[0].shrink is None else first[0].shrink * (lr / first[1]) ** power
+        found = replace(first[0], shrink=shrink, evidence=f"{first[0].evidence} (at lr={first[1]:g})")
     else:
-        kind = (params[0].dtype, params[0].ndim >= 2) if params else None
-        key = (id(optimizer), kind, repr(sorted(settings.items(), key=lambda item: str(item[0]))))
-    if key not in known:
-        known[key] = behaviour_of(optimizer, place)
-    return known[key]
+        found = behaviour_of(optimizer, place)
+        known.setdefault((alike, None), (found, lr))
+    known[alike, lr] = found
+    return found
+
+
+#: Keys in which the groups of a layer-wise lr differ.
+_LRS = frozenset({"lr", "initial_lr", "constructed_lr", "highest_lr", "max_lr", "min_lr", "lr_scale"})
+#: Modes whose shrink at another lr needs no other dry run, with the power of lr.
+_FOLLOWS_LR = {"none": 0, "ignored": 0, "fixed": 0, "decoupled": 1, "cautious": 1, "l2": 1}
 
 
 def _peak(settings: Mapping[str, Any], lrs: Numbers, whole: bool) -> float:

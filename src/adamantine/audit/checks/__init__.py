@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     mode.unknown_decay,
     mode.default_decay,
     plan.schedule_unknown,
+    who.flattened,
 )
 
 _FAMILIES = (mode, membership, size, precision, plan, peak, who, frozen, dynamic)

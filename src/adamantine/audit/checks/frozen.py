@@ -27,7 +27,7 @@ FROZEN_DECAYS = Kind(
         "Give the optimizer only what trains: [p for p in model.parameters() if p.requires_grad].",
         "只把要训练的参数交给优化器：[p for p in model.parameters() if p.requires_grad]。",
     ),
-    source="discuss.pytorch.org: frozen parameters still change with weight decay and momentum",
+    source="facebookresearch/fairseq issue 4702; KellerJordan/Muon issue 54; discuss.pytorch.org/t/153740",
 )
 
 KINDS = (FROZEN_DECAYS,)
@@ -45,7 +45,7 @@ def frozen_decays(subject: Subject) -> Iterator[Finding]:
             stale = frozen
             cause = Words(
                 f"{class_name(group.optimizer)} decays parameters without a gradient too",
-                f"{class_name(group.optimizer)} 连没有梯度的参数也会衰减",
+                f" {class_name(group.optimizer)} 连没有梯度的参数也会衰减",
             )
         else:
             cause = Words(
@@ -65,7 +65,7 @@ def frozen_decays(subject: Subject) -> Iterator[Finding]:
         else:
             title = Words(
                 f"{what.en} in a group with λ = {settings_of([group], 'weight_decay')}",
-                f"λ = {settings_of([group], 'weight_decay')} 的组里有{what.zh}",
+                f"λ = {settings_of([group], 'weight_decay')} 的组里有 {what.zh}",
             )
             reason = Words(
                 "Nothing moves them as long as their gradient is None; with zero_grad(set_to_none=False) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,3 +113,34 @@ def settings_of(groups: Sequence[Group], read: str) -> str:
     if not values:
         return "?"
     return setting(values[0]) if len(values) == 1 else f"{setting(values[0])} – {setting(values[-1])}"
+
+
+def grouped_call(cls: str, groups: Sequence[Group], **changed: object) -> str:
+    """The call that makes an optimizer of this class over `adamantine.param_groups`, as it is typed in.
+
+    Settings that are not the class's defaults are kept; ``…`` stands where the groups differ in lr or λ.
+    """
+    decaying = [g for g in groups if g.weight_decay] or groups
+    values = []
+    for name in ("peak_lr", "weight_decay"):
+        text = settings_of(decaying, name)
+        values.append("…" if "–" in text else text)
+    made = f"adamantine.param_groups(model, lr={values[0]}, weight_decay={values[1]})"
+    options = _unusual(groups[0]) | changed
+    return f"{cls}({', '.join([made, *(f'{name}={value!r}' for name, value in options.items())])})"
+
+
+def _unusual(group: Group) -> dict[str, object]:
+    """The group's settings that differ from what its class takes when nothing is said."""
+    try:
+        parameters = inspect.signature(type(group.optimizer)).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {
+        name: value
+        for name, value in group.settings.items()
+        if name in parameters
+        and name not in {"lr", "weight_decay"}
+        and isinstance(value, bool | int | float | str | tuple)
+        and value != parameters[name].default
+    }

@@ -26,7 +26,7 @@ NOT_IN_OPTIMIZER = Kind(
         "把它们加进去：optimizer.add_param_group({'params': [...]})；或用 requires_grad_(False) 冻结。"
         "如果由另一个优化器训练，就一起检查：audit([a, b], model)。",
     ),
-    source="discuss.pytorch.org: layers created after the optimizer do not train",
+    source="luxonis/luxonis-train pull 432; zjunlp/HVPNeT issue 5",
 )
 NOT_OF_MODEL = Kind(
     code="not-of-model",
@@ -38,7 +38,7 @@ NOT_OF_MODEL = Kind(
         "创建优化器之后模型被重建、复制或替换，更新落到了前向计算根本不读的张量上。",
     ),
     remedy=Words("Make the optimizer after the model is final.", "等模型定型之后再创建优化器。"),
-    source="torch.optim's documentation: construct optimizers after moving a model to another device",
+    source="huggingface/transformers pull 3532; pytorch issue 14467",
 )
 TWICE = Kind(
     code="twice",
@@ -51,7 +51,7 @@ TWICE = Kind(
         "每次出现都会更新和衰减一次：学习率加倍，衰减加倍，状态还是共用的。",
     ),
     remedy=Words("List each parameter once.", "每个参数只列一次。"),
-    source="torch.optim.Optimizer.add_param_group refuses it since 0.4; direct appends do not",
+    source="pytorch issues 40967 and 48518",
 )
 TIED_SPLIT = Kind(
     code="tied-split",
@@ -67,7 +67,7 @@ TIED_SPLIT = Kind(
         "Tie the Parameter itself: head.weight = embedding.weight.",
         "绑定 Parameter 本身：head.weight = embedding.weight。",
     ),
-    source="computed: two SGD steps on one storage",
+    source="paiml/entrenar issue 314",
 )
 
 KINDS = (NOT_IN_OPTIMIZER, NOT_OF_MODEL, TWICE, TIED_SPLIT)
@@ -83,9 +83,7 @@ def not_in_optimizer(subject: Subject) -> Iterator[Finding]:
     what = counted(left, _ONE, _MANY)
     verb = "requires" if len(left) == 1 else "require"
     yield NOT_IN_OPTIMIZER.finding(
-        title=Words(
-            f"{what.en} {verb} a gradient and belong to no group", f"{what.zh}需要梯度，却不在任何组里"
-        ),
+        title=Words(f"{what.en} in no group {verb} a gradient", f"{what.zh}需要梯度，却不在任何组里"),
         reason=Words(
             f"{share:.1%} of what is to train stays as it was initialized. {NOT_IN_OPTIMIZER.why.en}",
             f"要训练的数中有 {share:.1%} 会停留在初始值。{NOT_IN_OPTIMIZER.why.zh}",
@@ -120,7 +118,7 @@ def not_of_model(subject: Subject) -> Iterator[Finding]:
             )
         yield NOT_OF_MODEL.finding(
             severity="error" if is_orphan else "note",
-            title=Words(f"{what.en} in the optimizer are not the model's", f"优化器里有{what.zh}不属于模型"),
+            title=Words(f"{what.en} in the optimizer, not in the model", f"优化器里有 {what.zh}不属于模型"),
             reason=reason,
             remedy=None
             if is_orphan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from adamantine.audit.checks.kind import Kind, by_class, class_name, places, settings_of
+from adamantine.audit.checks.kind import Kind, by_class, class_name, grouped_call, places, settings_of
 from adamantine.audit.model import Finding
 from adamantine.audit.subject import Group, Subject
 from adamantine.report.numbers import setting
@@ -59,7 +59,7 @@ DECAY_IGNORES_LR = Kind(
         "Use a decay that follows the schedule: decay='independent' of adamantine.torch has the same unit.",
         "换用跟随调度的衰减：adamantine.torch 的 decay='independent' 用的是同一个单位。",
     ),
-    source="torch/distributed/checkpoint/state_dict.py, _init_optim_state",
+    source="lucidrains/lion-pytorch issue 39; torch.distributed.checkpoint.state_dict._init_optim_state",
 )
 
 UNKNOWN_DECAY = Kind(
@@ -91,7 +91,7 @@ DEFAULT_DECAY = Kind(
         "State weight_decay, so that a reader knows that it is meant.",
         "显式写出 weight_decay，让读者知道它是有意的。",
     ),
-    source="torch.optim.AdamW: weight_decay=1e-2; HeavyBall issue 71: 0 under the same name",
+    source="PrimeIntellect-ai/prime-rl pull 2422; HeavyBall issue 71: another default under the same name",
 )
 
 KINDS = (L2_IN_ADAPTIVE, DECAY_IGNORED, DECAY_IGNORES_LR, UNKNOWN_DECAY, DEFAULT_DECAY)
@@ -102,8 +102,8 @@ def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
     AdamW or the like: then training does something else than it says."""
     for name, groups in by_class([g for g in subject.groups if g.acts and g.is_l2_in_adaptive]).items():
         says_decoupled = name.endswith("W") or "adamw" in name.lower()
-        decay, lr = settings_of(groups, "weight_decay"), settings_of(groups, "lr")
-        instead, typed = _decoupled_of(name, lr, decay)
+        decay = settings_of(groups, "weight_decay")
+        instead, typed = _decoupled_of(name, groups)
         yield L2_IN_ADAPTIVE.finding(
             severity="error" if says_decoupled else "warning",
             title=Words(
@@ -230,30 +230,30 @@ def _seen(groups: list[Group]) -> Words:
     return Words(f" Seen: {probed[0]}", f"所见：{probed[0]}") if probed else Words("", "")
 
 
-def _decoupled_of(name: str, lr: str, decay: str) -> tuple[Words, str]:
-    """The class or argument that decouples this one's decay, as it is typed."""
+def _decoupled_of(name: str, groups: list[Group]) -> tuple[Words, str]:
+    """The class or argument that decouples this one's decay, as it is typed in."""
     short = name.rpartition(".")[2]
-    if name.startswith("adamantine."):
-        return Words(
-            "Decouple it", "改为解耦"
-        ), f"{name}(…, lr={lr}, weight_decay={decay}, decay='decoupled')"
     if name == "torch.optim.Adam":
-        return Words("Use AdamW", "改用 AdamW"), f"torch.optim.AdamW(…, lr={lr}, weight_decay={decay})"
+        return Words("Use AdamW", "改用 AdamW"), grouped_call("torch.optim.AdamW", groups)
     if name in {"torch.optim.NAdam", "torch.optim.RAdam"}:
-        return (
-            Words("Decouple it", "改为解耦"),
-            f"{name}(…, lr={lr}, weight_decay={decay}, decoupled_weight_decay=True)",
-        )
-    if name in {"torch.optim.RMSprop", "torch.optim.Adagrad", "torch.optim.Adamax", "torch.optim.AdamW"}:
-        typed = f"adamantine.torch.{short}(…, lr={lr}, weight_decay={decay}, decay='decoupled')"
+        return Words("Decouple it", "改为解耦"), grouped_call(name, groups, decoupled_weight_decay=True)
+    if name.startswith("adamantine."):
+        return Words("Decouple it", "改为解耦"), grouped_call(name, groups, decay="decoupled")
+    if name in _ALSO_OURS:
+        typed = grouped_call(f"adamantine.torch.{short}", groups, decay="decoupled")
         return Words("Use the same rule with decoupled decay", "改用同一规则的解耦版本"), typed
-    return (
-        Words(
-            "Set its weight_decay to 0 and use a decoupled optimizer",
-            "把它的 weight_decay 设为 0，改用解耦的优化器",
-        ),
-        f"torch.optim.AdamW(…, lr=…, weight_decay={decay})",
+    typed = f"torch.optim.AdamW({grouped_call('', groups[:1]).partition('(')[2].partition(')')[0]}))"
+    words = Words(
+        "Set its weight_decay to 0, or use a decoupled optimizer",
+        "把它的 weight_decay 设为 0，或改用解耦的优化器",
     )
+    return words, typed
+
+
+#: torch's classes of the same name and arguments in adamantine.torch, where decay can be decoupled.
+_ALSO_OURS = frozenset(
+    {"torch.optim.RMSprop", "torch.optim.Adagrad", "torch.optim.Adamax", "torch.optim.AdamW"}
+)
 
 
 def _default_of(cls: type) -> float | None:

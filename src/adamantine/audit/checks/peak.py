@@ -27,7 +27,7 @@ PEAK_LR_WRONG = Kind(
         "Let it be found: adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…).",
         "让它自动查找：adamantine.torch.schedulers.record_peak_lr(scheduler, steps=…)。",
     ),
-    source="FlashOptim reads initial_lr, which OneCycleLR rewrites to max_lr/25",
+    source="allenai/OLMo pull 119; NVIDIA/apex issue 1849",
 )
 
 KINDS = (PEAK_LR_WRONG,)
@@ -105,10 +105,10 @@ def _foreign_peak(subject: Subject, group: Group) -> Iterator[Finding]:
             "max_lr/25 写进 initial_lr，于是它被当成了峰值。",
         ),
         remedy=Words(
-            "Use decoupled decay, or an optimizer that is told the peak: adamantine.torch.AdamW(…, "
-            f"decay='independent') with peak_lr={setting(group.peak_lr)} in the group.",
-            "改用解耦衰减，或用能指明峰值的优化器：adamantine.torch.AdamW(…, decay='independent')，"
-            f"并在组里写 peak_lr={setting(group.peak_lr)}。",
+            "Use decoupled decay, or decay='independent' of adamantine.torch with "
+            f"peak_lr={setting(group.peak_lr)} in the group.",
+            "改用解耦衰减，或用 adamantine.torch 的 decay='independent'，并在组里写 "
+            f"peak_lr={setting(group.peak_lr)}。",
         ),
         parameters=group.matrices,
         groups=[group],

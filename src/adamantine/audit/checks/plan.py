@@ -25,7 +25,7 @@ SCHEDULE_CHANGES_DECAY = Kind(
         "Change only groups that decay: if group['weight_decay'] > 0.",
         "只改会衰减的组：if group['weight_decay'] > 0。",
     ),
-    source="DINO's main_dino.py writes λ into the first group only, and says why",
+    source="facebookresearch/vissl pull 14; DINO's main_dino.py writes λ into the first group only",
 )
 SCHEDULE_UNKNOWN = Kind(
     code="schedule-unknown",
@@ -47,7 +47,7 @@ SCHEDULE_OF_ANOTHER = Kind(
         "优化器在调度器之后被重建：学习率永远不变。",
     ),
     remedy=Words("Make the scheduler after the optimizer.", "在优化器之后创建调度器。"),
-    source="discuss.pytorch.org: scheduler holds the optimizer that it was made with",
+    source="EleutherAI/gpt-neox issue 1029",
 )
 SCHEDULE_ENDS_EARLY = Kind(
     code="schedule-ends-early",
@@ -59,7 +59,7 @@ SCHEDULE_ENDS_EARLY = Kind(
         "越过终点后 OneCycleLR 会报错，余弦曲线会重新上升：本该收敛的最后几步却在升高的学习率下进行。",
     ),
     remedy=Words("Give the schedule the number of steps of the run.", "让调度的步数等于训练的步数。"),
-    source="pytorch issue 33229; CosineAnnealingLR's formula beyond T_max",
+    source="CodefyUI/CodefyUI issue 205; CosineAnnealingLR's formula beyond T_max",
 )
 KINDS = (SCHEDULE_CHANGES_DECAY, SCHEDULE_UNKNOWN, SCHEDULE_OF_ANOTHER, SCHEDULE_ENDS_EARLY)
 
@@ -111,12 +111,12 @@ def schedule_changes_decay(subject: Subject) -> Iterator[Finding]:
 
 def schedule_unknown(subject: Subject) -> Iterator[Finding]:
     """Note: an honest limit of the audit."""
-    if subject.course.doubt:
+    if (doubt := subject.course.doubt) is not None:
         yield SCHEDULE_UNKNOWN.finding(
             title=Words("The schedule is known in part", "调度只能部分推演"),
             reason=Words(
-                f"{subject.course.doubt}. {SCHEDULE_UNKNOWN.why.en}",
-                f"{subject.course.doubt}。{SCHEDULE_UNKNOWN.why.zh}",
+                f"{doubt.en}. {SCHEDULE_UNKNOWN.why.en}",
+                f"{doubt.zh}。{SCHEDULE_UNKNOWN.why.zh}",
             ),
         )
 

@@ -34,7 +34,7 @@ ROUNDS_TO_NOTHING = Kind(
         "Keep float32 weights and use autocast, or an optimizer with float32 copies or stochastic rounding.",
         "权重保持 float32 并使用 autocast，或换用带 float32 副本或随机舍入的优化器。",
     ),
-    source="pytorch issue 120376 (stochastic rounding); computed for every dtype in the tests",
+    source="NVIDIA-NeMo/Automodel pull 3444; pytorch issue 120376; computed for every dtype in the tests",
 )
 EPS_TOO_SMALL = Kind(
     code="eps-too-small",
@@ -50,7 +50,7 @@ EPS_TOO_SMALL = Kind(
         "Keep float32 weights and use autocast; with float16 weights, eps=1e-4.",
         "权重保持 float32 并使用 autocast；若权重必须是 float16，用 eps=1e-4。",
     ),
-    source="pytorch issue 1767 and forum threads on NaN with Adam and .half()",
+    source="pytorch issue 147437; chainer issue 6299; discuss.pytorch.org/t/1765",
 )
 
 KINDS = (ROUNDS_TO_NOTHING, EPS_TOO_SMALL)
@@ -153,11 +153,13 @@ def _breaks(group: Group, dtype: torch.dtype) -> bool:
 def _stepped(group: Group, weight: Tensor, gradients: list[Tensor]) -> Tensor | None:
     """The weight after steps of the group's optimizer at its peak lr; None where it cannot be tried."""
     raw = group.optimizer.param_groups[group.place]
+    # In the group's own type: torchao's optimizers refuse a number where they keep a tensor.
+    lr = torch.full_like(raw["lr"], group.peak_lr) if isinstance(raw.get("lr"), Tensor) else group.peak_lr
     weight.requires_grad_()
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
-            optimizer = like(group.optimizer, raw)([weight], lr=group.peak_lr)
+            optimizer = like(group.optimizer, raw)([weight], lr=lr)
             for gradient in gradients:
                 weight.grad = gradient.clone()
                 optimizer.step()

@@ -39,7 +39,7 @@ SHRINK_ABOVE_ONE = Kind(
         "当 lr·λ ≥ 1 时，因子 1 - lr·λ 为 0 或负数：每一步权重都会被清零或变号。",
     ),
     remedy=Words("Lower λ so that lr·λ is far below 1.", "降低 λ，使 lr·λ 远小于 1。"),
-    source="θ ← (1 - ηλ)θ",
+    source="θ ← (1 - ηλ)θ; clab/dynet issue 329",
 )
 UNIT = Kind(
     code="unit-of-another-mode",
@@ -55,7 +55,7 @@ UNIT = Kind(
         "Convert it: adamantine.convert_weight_decay(λ, source=…, target=…, peak_lr=…).",
         "换算：adamantine.convert_weight_decay(λ, source=…, target=…, peak_lr=…)。",
     ),
-    source="Loshchilov & Hutter 2019: λ_decoupled = λ_independent / η_max; AlgoPerf's AdamW space",
+    source="λ_decoupled = λ_independent / η_max; mlfoundations/open_clip issue 32; AlgoPerf's AdamW space",
 )
 TOO_LONG = Kind(
     code="timescale-too-long",
@@ -81,7 +81,7 @@ TOO_SHORT = Kind(
         "权重相当于最近 τ = 1/(lr·λ) 次更新的平均。这么几个小批量不足以代表数据集。",
     ),
     remedy=Words("Lower λ: a τ between one epoch and the run.", "降低 λ：让 τ 在一个 epoch 到整个训练之间。"),
-    source="Wang & Aitchison 2024, arXiv 2405.13698: τ not much shorter than an epoch",
+    source="Wang & Aitchison 2024, arXiv 2405.13698: τ not much shorter than an epoch; lion-pytorch issue 2",
 )
 
 KINDS = (SHRINK_ABOVE_ONE, UNIT, TOO_LONG, TOO_SHORT)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from adamantine.audit.checks.kind import Kind, class_name, counted, percent, places, settings_of
+from adamantine.audit.checks.kind import Kind, class_name, counted, grouped_call, percent, places, settings_of
 from adamantine.audit.model import Finding, Severity
-from adamantine.audit.subject import Group, Parameter, Subject
+from adamantine.audit.subject import Group, Parameter, Subject, is_flattened
 from adamantine.report.words import Words
 
 _PARAM_GROUPS = Words(
@@ -23,7 +23,7 @@ DECAYS_BIAS = Kind(
         "偏置设定的是偏移量。把它拉向 0 并不会让函数更简单，只会让函数平移。",
     ),
     remedy=_PARAM_GROUPS,
-    source="He et al. 2019, arXiv 1812.01187, section 3.1; transformers' Trainer spares them",
+    source="He et al. 2019, arXiv 1812.01187, section 3.1; huggingface/transformers pull 32",
 )
 DECAYS_NORM = Kind(
     code="decays-norm",
@@ -35,7 +35,7 @@ DECAYS_NORM = Kind(
         "归一化的增益设定特征的尺度。衰减把它拉向 0，等于把特征关掉；而它前面的权重并不参与其中。",
     ),
     remedy=_PARAM_GROUPS,
-    source="He et al. 2019, arXiv 1812.01187; transformers issue 35927",
+    source="He et al. 2019, arXiv 1812.01187; huggingface/transformers pull 35927",
 )
 DECAYS_SCALAR = Kind(
     code="decays-scalar",
@@ -47,7 +47,7 @@ DECAYS_SCALAR = Kind(
         "温度、LayerScale、PReLU 斜率之类各有自己的含义和大小；0 并不是它们的“简单”取值。",
     ),
     remedy=_PARAM_GROUPS,
-    source="open_clip spares logit_scale and every vector; timm spares ndim <= 1",
+    source="openai/CLIP issue 46; ServiceNow/Fast-LLM pull 545; timm spares ndim <= 1",
 )
 DECAYS_TABLE = Kind(
     code="decays-table",
@@ -72,7 +72,7 @@ DECAYS_LISTED = Kind(
         "模型在 no_weight_decay() 里列出了它们，或标记了 _no_weight_decay：作者训练时没有衰减它们。",
     ),
     remedy=_PARAM_GROUPS,
-    source="timm's param_groups_weight_decay; state-spaces/mamba's _no_weight_decay",
+    source="athms/mad-lab issue 5; timm's param_groups_weight_decay",
 )
 SPARES_MATRIX = Kind(
     code="spares-matrix",
@@ -88,9 +88,25 @@ SPARES_MATRIX = Kind(
         "Move them to the decaying group, or ignore this code for them.",
         "把它们移到衰减的组里，或对它们忽略这个代码。",
     ),
-    source="Fast-LLM issue 545, the other way round",
+    source="facebookresearch/BalancingGroups issue 6; hysts/pytorch_image_classification issue 31",
 )
-KINDS = (DECAYS_BIAS, DECAYS_NORM, DECAYS_SCALAR, DECAYS_TABLE, DECAYS_LISTED, SPARES_MATRIX)
+FLATTENED = Kind(
+    code="flattened",
+    severity="note",
+    title=Words("parameters flattened by FSDP1", "被 FSDP1 展平的参数"),
+    why=Words(
+        "A flat parameter holds matrices, biases and gains in one vector: decay cannot spare any of them, "
+        "and what they are cannot be told from it.",
+        "扁平参数把矩阵、偏置和增益放在同一个向量里：衰减无法放过其中任何一个，从它也看不出原来是什么。",
+    ),
+    remedy=Words(
+        "Use torch's fully_shard, which keeps the shapes, or use_orig_params=True.",
+        "改用保留形状的 fully_shard，或设 use_orig_params=True。",
+    ),
+    source="torch.distributed.fsdp.FullyShardedDataParallel: use_orig_params",
+)
+
+KINDS = (FLATTENED, DECAYS_BIAS, DECAYS_NORM, DECAYS_SCALAR, DECAYS_TABLE, DECAYS_LISTED, SPARES_MATRIX)
 
 _NOUNS: dict[str, tuple[Kind, Words, Words]] = {
     "bias": (DECAYS_BIAS, Words("bias", "个偏置"), Words("biases", "个偏置")),
@@ -188,16 +204,31 @@ def spares_matrix(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def flattened(subject: Subject) -> Iterator[Finding]:
+    """Note: an honest limit of the audit."""
+    flat = [p for p in subject.parameters if is_flattened(p.name)]
+    if flat:
+        what = counted(flat, Words("flat parameter", "个扁平参数"), Words("flat parameters", "个扁平参数"))
+        yield FLATTENED.finding(
+            title=Words(f"{what.en} of FSDP1 are not judged", f"FSDP1 的 {what.zh}未作判断"),
+            reason=FLATTENED.why,
+            parameters=flat,
+        )
+
+
 def _size(subject: Subject, groups: Sequence[Group]) -> Words:
     """What each step takes of them, and the run."""
-    shrinks = [g.shrink for g in groups if g.shrink is not None]
+    shrinks = [g.peak_shrink for g in groups if g.peak_shrink is not None]
     if not shrinks:
         decay = settings_of(groups, "weight_decay")
         return Words(
             f"λ = {decay} pulls them to 0 with a strength that depends on their gradients.",
             f"λ = {decay} 以取决于梯度的强度把它们拉向 0。",
         )
-    steps = Words(f"Each step takes {percent(max(shrinks))} of them", f"每步去掉其 {percent(max(shrinks))}")
+    most = percent(max(shrinks))
+    steps = Words(f"Each step takes {most} of them", f"每步去掉其 {most}")
+    if any(g.lr < 0.99 * g.peak_lr for g in groups):
+        steps = Words(f"At the peak lr each step takes {most} of them", f"在峰值学习率下每步去掉其 {most}")
     kept = [k for g in groups if (k := subject.kept(g)) is not None]
     if not kept:
         return Words(f"{steps.en}.", f"{steps.zh}。")
@@ -219,9 +250,5 @@ def _tradition(severity: Severity, kind: Kind) -> Words:
 
 def _grouping(groups: Sequence[Group]) -> Words:
     """The call that makes the groups, with this optimizer's numbers."""
-    decays = [g for g in groups if g.weight_decay]
-    lr, decay = settings_of(decays or groups, "peak_lr"), settings_of(decays or groups, "weight_decay")
-    if "–" in lr + decay:
-        lr, decay = lr.replace(" – ", "–"), decay.replace(" – ", "–")
-    call = f"{class_name(groups[0].optimizer)}(adamantine.param_groups(model, lr={lr}, weight_decay={decay}))"
+    call = grouped_call(class_name(groups[0].optimizer), groups)
     return Words(f"Group the parameters: {call}", f"给参数分组：{call}")
