@@ -84,6 +84,13 @@ def test_random_states_stay_as_they_are() -> None:
     assert repr(np.random.get_state()) == before[2]  # noqa: NPY002
 
 
+def test_no_seed_is_left_for_cuda() -> None:
+    """torch.manual_seed queues one for when CUDA is first used, which is the training's to choose."""
+    before = len(torch.cuda._queued_calls)
+    behaviour_of(odd.SeededNoise([parameter()], weight_decay=0.1))
+    assert len(torch.cuda._queued_calls) == before
+
+
 def test_hooks_are_not_run() -> None:
     """Neither the optimizer's own nor those for all optimizers; both work afterwards."""
     calls: list[str] = []

@@ -43,8 +43,7 @@ def _random_states() -> Iterator[None]:
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy else None
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = list(range(torch.cuda.device_count())) if in_use else []
+    devices = list(range(torch.cuda.device_count())) if _cuda_in_use() else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -55,7 +54,10 @@ def _random_states() -> Iterator[None]:
 
 
 def _seed(seed: int) -> None:
-    torch.random.manual_seed(seed)
+    # not torch.manual_seed: before CUDA is in use, that leaves a seed behind for when it will be
+    torch.default_generator.manual_seed(seed)
+    if _cuda_in_use():
+        torch.cuda.manual_seed_all(seed)
     random.seed(seed)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed)
@@ -76,3 +78,7 @@ def _without_global_hooks() -> Iterator[None]:
     finally:
         for registry, hooks in zip(registries, kept, strict=True):
             registry.update(hooks)
+
+
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class Rates:
 
     rig: Rig
     eps: float
+    _seen: dict[Any, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
 
     def without_gradient(
         self, weight_decay: float | None, lrs: Sequence[float] | None = None
@@ -27,6 +29,12 @@ class Rates:
 
         ``weight_decay`` None leaves the factory's own; ``lrs`` are the lrs of the steps.
         """
+        key = (weight_decay, None if lrs is None else tuple(lrs))
+        if key not in self._seen:
+            self._seen[key] = self._without_gradient(weight_decay, lrs)
+        return self._seen[key]
+
+    def _without_gradient(self, weight_decay: float | None, lrs: Sequence[float] | None) -> Tensor | None:
         zeros = self.rig.gradients(0.0, None if lrs is None else len(lrs))
         try:
             path = self.rig.run(weight_decay, zeros, lrs=lrs)
@@ -88,7 +96,7 @@ class Rates:
         """The first step's rate at each lr, each in an optimizer that begins with it."""
         first = []
         for lr in lrs:
-            rates = replace(self, rig=replace(self.rig, lr=lr)).of_decay(weight_decay, [lr])
+            rates = Rates(replace(self.rig, lr=lr), self.eps).of_decay(weight_decay, [lr])
             if rates is None:
                 return None
             first.append(rates[0])
