@@ -401,15 +401,15 @@ def test_layer_wise_groups_are_dry_run_once(monkeypatch: pytest.MonkeyPatch) -> 
         def step(self, closure: Any = None) -> Any:
             return super().step(closure)
 
-    from adamantine.audit import subject as subject_module
+    from adamantine.audit import behaviours
 
     model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(9)))
     groups = [
         {"params": list(layer.parameters()), "lr": 1e-3 * 0.5**depth} for depth, layer in enumerate(model)
     ]
     runs = []
-    really = subject_module.behaviour_of
-    monkeypatch.setattr(subject_module, "behaviour_of", lambda *a: runs.append(a) or really(*a))
+    really = behaviours.behaviour_of
+    monkeypatch.setattr(behaviours, "behaviour_of", lambda *a: runs.append(a) or really(*a))
     rows = audit(Odd(groups, weight_decay=0.1), model).report.groups
     assert len(runs) == 1
     for row in rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from adamantine.audit.members import Parameter
 from adamantine.audit.model import GroupRow, ParameterRow, Trajectory
-from adamantine.audit.subject import Group, Parameter, Subject, log_kept
+from adamantine.audit.subject import Group, Subject, log_kept
 
 #: Points of a trajectory: more than a figure can show apart.
 _POINTS = 200

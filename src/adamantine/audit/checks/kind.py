@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding, Severity
-from adamantine.audit.subject import Group, Parameter
+from adamantine.audit.subject import Group
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
 

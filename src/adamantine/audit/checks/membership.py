@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adamantine.audit.checks.kind import Kind, counted
+from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding
-from adamantine.audit.subject import Parameter, Subject
+from adamantine.audit.subject import Subject
 from adamantine.report.words import Words
 
 _ONE, _MANY = Words("parameter", "个参数"), Words("parameters", "个参数")

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from adamantine.audit.checks.kind import Kind, class_name, percent
+from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding
 from adamantine.audit.schedule import number
-from adamantine.audit.subject import Group, Parameter, Subject
+from adamantine.audit.subject import Group, Subject
 from adamantine.probe import like
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words

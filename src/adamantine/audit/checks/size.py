@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adamantine.audit.checks.kind import Kind, by_class, percent, places, settings_of
+from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding, Plan
-from adamantine.audit.subject import Group, Parameter, Subject
+from adamantine.audit.subject import Group, Subject
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
 

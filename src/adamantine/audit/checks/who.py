@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from adamantine.audit.checks.kind import Kind, class_name, counted, grouped_call, percent, places, settings_of
+from adamantine.audit.members import Parameter, is_flattened
 from adamantine.audit.model import Finding, Severity
-from adamantine.audit.subject import Group, Parameter, Subject, is_flattened
+from adamantine.audit.subject import Group, Subject
 from adamantine.report.words import Words
 
 _PARAM_GROUPS = Words(
