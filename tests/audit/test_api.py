@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import adamantine.torch
-from adamantine.audit import AuditError, assert_no_findings, audit
+from adamantine.audit import AuditError, assert_no_findings, audit, from_json, to_json
 from adamantine.audit.checks import CATALOGUE
 
 
@@ -215,6 +215,43 @@ def test_it_prints_without_a_terminal() -> None:
     audited = audit(torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1), model)
     assert "decays-norm" in str(audited)
     assert repr(audited) == "<Audit of torch.optim.adamw.AdamW: 2 warnings>"
+
+
+def test_wrappers_of_optimizers_and_schedulers_are_opened() -> None:
+    class Wrapped:
+        def __init__(self, **inside: Any) -> None:
+            vars(self).update(inside)
+
+        @property
+        def param_groups(self) -> Any:
+            return self.optimizer.param_groups
+
+    model = nn.Linear(3, 3, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5000)
+    found = audit(Wrapped(optimizer=optimizer), model, scheduler=Wrapped(scheduler=scheduler))
+    assert found.findings == ()
+    assert found.report.optimizer == "torch.optim.adamw.AdamW"
+    assert found.report.plan.steps == 5000
+
+
+def test_numbers_that_are_none_are_no_crash() -> None:
+    class Relative(torch.optim.Optimizer):
+        """As Adafactor's relative step: no lr of its own."""
+
+        def __init__(self, params: Any, lr: Any = None, weight_decay: float = 0.1) -> None:
+            super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+        def step(self, closure: Any = None) -> None:
+            with torch.no_grad():
+                for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+                    p.sub_(p.grad.sign() * 1e-3 + p * 1e-4)
+
+    model = network()
+    found = audit(Relative(model.parameters()), model, steps=100, steps_per_epoch=10)
+    assert [f.code for f in found.findings] == ["decay-ignored"]
+    assert to_json(from_json(to_json(found.report))) == to_json(found.report)
+    assert str(found)
 
 
 def test_the_package_imports_nothing_heavy() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from adamantine.audit.behaviours import Behaviours
 from adamantine.audit.errors import AuditError
@@ -62,14 +63,14 @@ class Group:
     def shrink(self) -> float | None:
         """`removed` now."""
         found = self.removed(self.lr, self.weight_decay or 0.0)
-        return None if found is None else float(found)
+        return None if found is None or not np.isfinite(found) else float(found)
 
     @property
     def peak_shrink(self) -> float | None:
         """The most that any step of the course removes, or would at the peak lr."""
         highest = self.removed(self.peak_lr, self.weight_decay or 0.0)
         over = self.removed(self.lrs, self.decays)
-        if highest is None or over is None:
+        if highest is None or over is None or not np.isfinite([highest, *over]).all():
             return None
         return max(float(highest), float(np.max(over)))
 
@@ -93,7 +94,7 @@ class Subject:
     def kept(self, group: Group) -> float | None:
         """Factor left of a weight without gradient at the end of the plan; None without a plan or number."""
         found = group.removed(group.lrs, group.decays)
-        if found is None or not self.course.known:
+        if found is None or not self.course.known or not np.isfinite(found).all():
             return None
         return float(np.exp(np.sum(self.course.lasts * log_kept(found))))
 
@@ -146,8 +147,16 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     return Subject(used, tuple(groups), tuple(parameters), course_makers, plan, run)
 
 
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer inside accelerate's and other wrappers, which is the one that schedulers know."""
+    while not isinstance(optimizer, torch.optim.Optimizer) and hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
 def _optimizers(optimizers: Any) -> tuple[Any, ...]:
-    used = tuple(optimizers) if isinstance(optimizers, list | tuple) else (optimizers,)
+    given = tuple(optimizers) if isinstance(optimizers, list | tuple) else (optimizers,)
+    used = tuple(_unwrapped(optimizer) for optimizer in given)
     for optimizer in used:
         groups = getattr(optimizer, "param_groups", None)
         if not isinstance(groups, list) or not all(isinstance(g, dict) and "params" in g for g in groups):

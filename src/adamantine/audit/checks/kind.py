@@ -103,11 +103,6 @@ def by_class(groups: Sequence[Group]) -> dict[str, list[Group]]:
     return found
 
 
-def decay_of(group: Group) -> float:
-    """The largest λ of the course."""
-    return float(group.decays.max())
-
-
 def settings_of(groups: Sequence[Group], read: str) -> str:
     """One number, or the range, of an attribute of the groups."""
     values = sorted({getattr(group, read) for group in groups if getattr(group, read) is not None})
@@ -119,16 +114,18 @@ def settings_of(groups: Sequence[Group], read: str) -> str:
 def grouped_call(cls: str, groups: Sequence[Group], **changed: object) -> str:
     """The call that makes an optimizer of this class over `adamantine.param_groups`, as it is typed in.
 
-    Settings that are not the class's defaults are kept; ``…`` stands where the groups differ in lr or λ.
+    Settings that are not the class's defaults are kept.
     """
-    decaying = [g for g in groups if g.weight_decay] or groups
-    values = []
-    for name in ("peak_lr", "weight_decay"):
-        text = settings_of(decaying, name)
-        values.append("…" if "–" in text else text)
-    made = f"adamantine.param_groups(model, lr={values[0]}, weight_decay={values[1]})"
     options = _unusual(groups[0]) | changed
-    return f"{cls}({', '.join([made, *(f'{name}={value!r}' for name, value in options.items())])})"
+    return f"{cls}({', '.join([groups_call(groups), *(f'{k}={v!r}' for k, v in options.items())])})"
+
+
+def groups_call(groups: Sequence[Group]) -> str:
+    """The call of `adamantine.param_groups`; ``…`` stands where the groups differ in lr or λ."""
+    decaying = [g for g in groups if g.weight_decay] or groups
+    lr, decay = (settings_of(decaying, read) for read in ("peak_lr", "weight_decay"))
+    lr, decay = ("…" if "–" in text else text for text in (lr, decay))
+    return f"adamantine.param_groups(model, lr={lr}, weight_decay={decay})"
 
 
 def _unusual(group: Group) -> dict[str, object]:

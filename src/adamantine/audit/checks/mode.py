@@ -5,7 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from adamantine.audit.checks.kind import Kind, by_class, class_name, grouped_call, places, settings_of
+from adamantine.audit.checks.kind import (
+    Kind,
+    by_class,
+    class_name,
+    grouped_call,
+    groups_call,
+    places,
+    settings_of,
+)
 from adamantine.audit.model import Finding
 from adamantine.audit.subject import Group, Subject
 from adamantine.report.numbers import setting
@@ -242,7 +250,7 @@ def _decoupled_of(name: str, groups: list[Group]) -> tuple[Words, str]:
     if name in _ALSO_OURS:
         typed = grouped_call(f"adamantine.torch.{short}", groups, decay="decoupled")
         return Words("Use the same rule with decoupled decay", "改用同一规则的解耦版本"), typed
-    typed = f"torch.optim.AdamW({grouped_call('', groups[:1]).partition('(')[2].partition(')')[0]}))"
+    typed = f"torch.optim.AdamW({groups_call(groups)})"
     words = Words(
         "Set its weight_decay to 0, or use a decoupled optimizer",
         "把它的 weight_decay 设为 0，或改用解耦的优化器",
