@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,7 @@ import torch
 
 from adamantine.audit import Finding, audit
 from adamantine.audit.checks import CATALOGUE as CODES
+from adamantine.audit.fix import fixed
 
 GALLERY = Path(__file__).parent / "gallery"
 
@@ -32,6 +33,15 @@ def _catalogue() -> ModuleType:
 CATALOGUE = _catalogue()
 MISTAKES = CATALOGUE.scripts("mistakes")
 CORRECT = CATALOGUE.scripts("correct")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The nets are so small that threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def findings_of(script: Any) -> tuple[torch.nn.Module, list[Finding]]:
@@ -74,6 +84,24 @@ def test_the_mistake_is_found_and_nothing_else(script: Any) -> None:
     assert set(seen) == set(script.findings), [finding.title.en for finding in found]
     assert {f.severity for f in found if f.code in script.notes} <= {"note"}
     assert {code: seen[code] for code in expected} == expected
+
+
+@pytest.mark.parametrize("style", ["adamantine", "torch"])
+@pytest.mark.parametrize("script", MISTAKES, ids=lambda script: script.name)
+def test_the_fix_mends_what_it_says_and_breaks_nothing(script: Any, style: Any) -> None:
+    torch.manual_seed(0)
+    model, optimizer, *scheduler = script.build()
+    audited = audit(optimizer, model, scheduler=scheduler[0] if scheduler else None, **script.plan)
+    fix = fixed(audited.report, optimizer, model, style=style)
+    names: dict[str, Any] = {"model": model}
+    exec(fix.program, names)
+    if not fix.mended:
+        return
+    before = {finding.code for finding in audited.findings}
+    made = [value for value in names.values() if isinstance(value, torch.optim.Optimizer)]
+    after = {f.code for f in audit(made, model, **script.plan).findings if f.severity != "note"}
+    assert after & set(fix.mended) == set()
+    assert after <= before
 
 
 @pytest.mark.parametrize("script", CORRECT, ids=lambda script: script.name)

@@ -18,6 +18,7 @@ A script of ``correct/`` has ``PLAN``, ``NOTES`` and ``build()``; its optimizer 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ def _script(path: Path) -> Script:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as for a script of one's own: its classes can be imported by name
     spec.loader.exec_module(module)
     assert module.__doc__, f"{path} says nothing about itself"
     return Script(

@@ -1,11 +1,11 @@
-"""CLIP's learned temperature decays: the paper clips it at 100, decay pulls exp(logit_scale) towards 1."""
+"""CLIP's learned temperature decays: exp(logit_scale) is pulled to 1, while training drives it to 100."""
 
 import math
 
 import torch
 from torch import nn
 
-SOURCE = "https://github.com/openai/CLIP/issues/46"
+SOURCE = "https://github.com/mlfoundations/open_clip/pull/358"  # quotes its filter, which spares logit_scale
 FINDINGS = {"decays-scalar": ["logit_scale"]}
 PLAN = {"steps": 10_000}
 
