@@ -322,3 +322,10 @@ def _check_whole(path):
     expected = big(found.extra["seed"])
     assert all(torch.equal(found.extra[str(i)], expected.extra[str(i)]) for i in range(7))
     return "single" if path.exists() else "sharded"
+
+
+def test_what_is_no_optimizer(path):
+    """`Stacked` has no state dict: its members are told apart by position alone."""
+    stacked = at.Stacked(at.AdamW, [{"params": [torch.ones(2, 3)], "weight_decay": 0.0}], lr=[0.1, 0.2])
+    with pytest.raises(CheckpointError, match=r"a adamantine\.torch\.Stacked has no state_dict"):
+        save(path, stacked)

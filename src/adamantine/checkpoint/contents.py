@@ -167,12 +167,18 @@ class Contents:
         other = {key: value for key, value in state_dict.items() if key not in {"state", "param_groups"}}
         return cls(optimizer, groups, parameters, state, other)
 
+    def members(self) -> list[list[int]]:
+        """Of each group, the indices of its parameters."""
+        found: list[list[int]] = [[] for _ in self.groups]
+        for index, parameter in enumerate(self.parameters):
+            found[parameter.group].append(index)
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """torch's form; it shares tensors and containers with this."""
         state = {i: p.state for i, p in enumerate(self.parameters) if p.state is not None}
         groups = []
-        for number, group in enumerate(self.groups):
-            members = [i for i, p in enumerate(self.parameters) if p.group == number]
+        for group, members in zip(self.groups, self.members(), strict=True):
             names = [self.parameters[i].name for i in members]
             named = {"param_names": names} if names and None not in names else {}
             groups.append({**group.hyper, **named, "params": members})

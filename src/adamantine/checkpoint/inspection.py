@@ -106,9 +106,8 @@ def inspect(
         parameters=len(contents.parameters),
         not_saved=[*(contents.scheduler.not_saved if contents.scheduler else []), *seen.unread],
     )
-    for number, group in enumerate(contents.groups):
-        members = sum(p.group == number for p in contents.parameters)
-        found.groups.append({"parameters": members, "decay": group.decay, "hyper": group.hyper})
+    for group, members in zip(contents.groups, contents.members(), strict=True):
+        found.groups.append({"parameters": len(members), "decay": group.decay, "hyper": group.hyper})
     _measure(seen, found, largest)
     suspicions = [*_of_groups(seen), *_of_steps(seen, found), *_of_values(seen, done)]
     found.suspicions = sorted(suspicions, key=lambda each: ("error", "warning", "note").index(each.severity))

@@ -115,10 +115,10 @@ def _order(
         {"params": group["params"], "param_names": [next(names) for _ in group["params"]]}
         for group in optimizer.param_groups
     ]
-    saved: list[dict[str, Any]] = []
-    for number in range(len(contents.groups)):
-        ids = [i for i, p in enumerate(contents.parameters) if p.group == number]
-        saved.append({"params": ids, "param_names": [saved_names[i] for i in ids], "number": number})
+    saved: list[dict[str, Any]] = [
+        {"params": ids, "param_names": [saved_names[i] for i in ids], "number": number}
+        for number, ids in enumerate(contents.members())
+    ]
     if not by_name:
         for each in (*live, *saved):
             del each["param_names"]

@@ -79,10 +79,10 @@ class Outline:
 
     def leaves(self) -> Iterator[tuple[tuple[str, ...], Any]]:
         """Everything in the checkpoint: (way to it, `Leaf` or plain value)."""
+        members = self.contents.members()
         for number, group in enumerate(self.contents.groups):
             where = ("group", str(number))
-            members = [self.label(i) for i, p in enumerate(self.contents.parameters) if p.group == number]
-            yield (*where, "parameters"), members
+            yield (*where, "parameters"), [self.label(index) for index in members[number]]
             yield (*where, "decay mode"), group.decay
             yield from self._walk(group.hyper, where)
         for index, parameter in enumerate(self.contents.parameters):

@@ -75,6 +75,11 @@ def contents_of(optimizer: torch.optim.Optimizer, model: nn.Module | None = None
     Raises:
         CheckpointError: a state dict in another form than torch's.
     """
+    if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state_dict"):
+        raise CheckpointError(
+            f"a {class_name(optimizer)} has no state_dict() and param_groups, as torch.optim.Optimizer has; save "
+            "what it consists of in extra="
+        )
     params: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
     return Contents.of(
         optimizer.state_dict(),
