@@ -114,6 +114,28 @@ def test_any_size_of_decay(cls: Any, weight_decay: float) -> None:
     assert found.decay == expected, found.evidence
 
 
+@pytest.mark.parametrize("lr", [1e-6, 1.0])
+@pytest.mark.parametrize(
+    "cls", [odd.DecayAfter, odd.Coupled, odd.CoupledLion, odd.Cautious, odd.MomentumDecoupled]
+)
+def test_any_size_of_lr(cls: Any, lr: float) -> None:
+    expected = {odd.Coupled: "l2", odd.CoupledLion: "l2", odd.Cautious: "cautious"}.get(cls, "decoupled")
+    found = behaviour_of(cls([parameter()], lr=lr, weight_decay=1e-3))
+    assert found.decay == expected, found.evidence
+
+
+def test_ignored_is_not_said_of_a_decay_that_could_not_be_raised() -> None:
+    """A λ this small turns no sign of a gradient, and none that would is accepted."""
+
+    class Strict(odd.CoupledLion):
+        def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+            if weight_decay > 1e-3:
+                raise ValueError("weight_decay must be small")
+            super().__init__(params, lr, weight_decay)
+
+    assert behaviour_of(Strict([parameter()], weight_decay=1e-3)).decay == "unknown"
+
+
 def test_lr_of_zero() -> None:
     """The first step of a warm-up: the mode is found at the lr to come, the shrink is the present one."""
     optimizer = odd.Beside([parameter()], lr=0.5, weight_decay=0.1)

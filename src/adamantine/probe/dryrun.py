@@ -20,7 +20,7 @@ from adamantine.probe.hypotheses import HYPOTHESES, best_of
 from adamantine.probe.rates import Rates
 from adamantine.probe.rig import PATIENT_STEPS, Rig
 from adamantine.probe.setting import Setting
-from adamantine.probe.tolerance import FACTORS, TOLERANCE
+from adamantine.probe.tolerance import FACTORS, SURELY_SEEN, TOLERANCE
 from adamantine.probe.verdict import Verdict
 
 
@@ -107,14 +107,15 @@ class DryRun:
             if not torch.isfinite(pulled).all():
                 return
             effect = Effect(weight_decay, self.still, pulled, self.eps)
-            if factor > 1.0 and abs(effect.first_rate()) > 0.5:  # a decay this strong hides all else
-                return
+            rate = effect.first_rate()
+            if factor > 1.0 and abs(rate) > 0.5 and effect.takes_first(rate):
+                return  # a decay this strong hides all else
             self.seen, self.highest = self.seen or bool(effect.difference.any()), weight_decay
             if effect.clear:
                 yield effect
 
     def _ignored(self) -> Behaviour:
-        if self.seen or not self.highest:
+        if self.seen or self.highest < SURELY_SEEN:
             raise Inconclusive(
                 f"weight_decay={self.setting.weight_decay:g} at lr={self.setting.lr:g} moves the weights by "
                 f"no more than rounding does in {self.rig.dtype}"

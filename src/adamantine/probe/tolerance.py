@@ -15,6 +15,9 @@ ROUNDINGS = 8.0
 #: λ is raised by these factors until its effect stands out of rounding. 10⁶ takes lr·λ = 1e-9, the least that
 #: is of use to anybody, to 1e-3, which float32 shows.
 FACTORS = (1.0, 1e2, 1e4, 1e6)
+#: A λ that leaves a trace if anything does: λθ is then as large as many of the gradients, so that it turns
+#: their signs where only signs count.
+SURELY_SEEN = 1.0
 #: Of two hypotheses, the one this many times closer is taken for the better.
 MUCH_CLOSER = 10.0
 #: Rates that grow by more than this within the run are no constant share of the weight.
