@@ -156,7 +156,7 @@ def test_ignored_codes_are_not_told_and_patterns_name_parameters() -> None:
         ({"steps_per_epoch": True}, "Invalid steps_per_epoch: True"),
         ({"every": 2.5}, "Invalid every: 2.5"),
         ({"interval": "batch"}, "Invalid interval: 'batch'"),
-        ({"interval": "epoch"}, "interval='epoch' needs steps_per_epoch"),
+        ({"interval": "epoch"}, "counts epochs: give steps_per_epoch"),
         ({"scheduler": object()}, "Invalid scheduler: object has no optimizer"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import lr_scheduler as torch_schedulers
 
 import adamantine.torch
-from adamantine.audit import audit
+from adamantine.audit import AuditError, audit
 from adamantine.audit import schedule as schedule_module
 from adamantine.audit.horizon import horizon
 from adamantine.audit.model import Plan
@@ -200,6 +200,42 @@ def test_a_schedule_in_epochs_holds_its_lr_within_each() -> None:
     found = played(optimizer, [torch_schedulers.StepLR(optimizer, step_size=2)], Plan(60, 10, "epoch"))
     assert found.at.tolist() == [0, 10, 20, 30, 40, 50]
     assert found.lr[0].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+class InTheMannerOfTimm:
+    """timm's schedulers: called with the number of the update and of the epoch, and no torch class."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, t_initial: int, t_in_epochs: bool) -> None:
+        self.optimizer, self.t_initial, self.t_in_epochs = optimizer, t_initial, t_in_epochs
+
+    def _write(self, t: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - t / self.t_initial)
+
+    def step(self, epoch: int, metric: Any = None) -> None:
+        if self.t_in_epochs:
+            self._write(epoch)
+
+    def step_update(self, num_updates: int, metric: Any = None) -> None:
+        if not self.t_in_epochs:
+            self._write(num_updates)
+
+
+def test_schedulers_in_the_manner_of_timm() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0)
+    for scheduler, options in (
+        (InTheMannerOfTimm(optimizer, 20, t_in_epochs=True), {"steps_per_epoch": 100}),
+        (InTheMannerOfTimm(optimizer, 2000, t_in_epochs=False), {}),
+    ):
+        found = audit(optimizer, model, scheduler=scheduler, **options)
+        assert found.report.plan.steps == 2000
+        # A line from ηλ = 1e-3 to 0: half of 2000 steps at full strength, within a step per epoch of 20.
+        left = found.report.parameters[0].total_shrink
+        assert left is not None
+        assert math.log(left) == pytest.approx(-1.0, rel=0.06)
+    with pytest.raises(AuditError, match="counts epochs: give steps_per_epoch"):
+        audit(optimizer, model, scheduler=InTheMannerOfTimm(optimizer, 20, t_in_epochs=True))
 
 
 def test_metrics_to_come_are_not_foretold() -> None:

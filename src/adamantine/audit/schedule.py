@@ -96,8 +96,11 @@ def settled(plan: Plan, schedulers: Sequence[Any]) -> Plan:
     interval = plan.interval
     if interval is None:
         interval = "epoch" if counts_epochs(plan, schedulers, spans) else "step"
-    if interval == "epoch" and plan.steps_per_epoch is None:
-        raise AuditError("interval='epoch' needs steps_per_epoch, the number of optimizer steps in an epoch")
+    in_epochs = interval == "epoch" or any(getattr(s, "t_in_epochs", False) for s in schedulers)
+    if in_epochs and plan.steps_per_epoch is None:
+        raise AuditError(
+            "the scheduler counts epochs: give steps_per_epoch, the number of optimizer steps in an epoch"
+        )
     steps = plan.steps
     if steps is None and spans:
         steps = max(spans) * (plan.steps_per_epoch or 1 if interval == "epoch" else 1)
