@@ -67,9 +67,9 @@ def check(
         if show_list:
             _print_list(console)
             return
-        found = _run(
-            targets or [], _hyper(kwargs), only, isolate or len(targets or []) > 1, timeout, quiet=quiet
-        )
+        # What other programs read must not be mixed with what a foreign class prints.
+        apart = isolate or as_json or as_markdown or len(targets or []) > 1
+        found = _run(targets or [], _hyper(kwargs), only, apart, timeout, quiet=quiet)
         _print(found, console, examples=examples, as_json=as_json, as_markdown=as_markdown)
         if any(each.problem for each in found):
             raise typer.Exit(2)

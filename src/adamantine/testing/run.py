@@ -123,7 +123,10 @@ def _example(verdict: Verdict, it: Subject) -> Example | None:
         origin = [f"import {module}", f"{it.name} = {module}.{path}"]
     else:
         origin = [f"from {module} import {it.name}"]
-    code = "\n".join(["import torch", *origin, "", *verdict.code])
+    own = [line for line in verdict.code if line.startswith(("import ", "from "))]
+    rest = [line for line in verdict.code if line not in own]
+    head = dict.fromkeys(sorted([*own, "import torch"], key=lambda line: line.startswith("from ")))
+    code = "\n".join([*head, *origin, "", *rest])
     output = io.StringIO()
     names: dict[str, Any] = {} if it.reference else {it.name: it.make}
     try:

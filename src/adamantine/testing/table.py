@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from adamantine.testing.outcome import Conformance, Outcome, Result
+from adamantine.testing.outcome import FAILURES, Conformance, Outcome, Result
 from adamantine.testing.registry import CHECKS
 
 #: One character per outcome, for the matrix.
@@ -97,17 +97,27 @@ def markdown(found: Sequence[Conformance], *, examples: bool = False) -> str:
     elif good:
         parts.append(_rows(["", *(each.name for each in good)], _matrix_rows(good)))
         parts.append(LEGEND)
-    for each in found:
-        if each.problem:
-            parts.append(f"`{each.reference}`: {each.problem}")
-        for result in each.results:
-            if result.outcome in {Outcome.VIOLATED, Outcome.RAISED} and (len(found) > 1 or examples):
-                parts.append(
-                    f"**{each.name}**, `{result.check}`{'†' if result.inherited else ''}: {result.statement}"
-                )
-            if examples and result.example:
-                parts.append(f"```python\n{result.example.text.rstrip()}\n```")
+    if len(good) > 1:
+        parts += _in_words(good)
+    parts += [f"`{each.reference}`: {each.problem}" for each in found if each.problem]
+    if examples:
+        for each in good:
+            for said, script in examples_text(each):
+                parts += [said, f"```python\n{script.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_words(found: Sequence[Conformance]) -> list[str]:
+    """Every violation once, with the classes that share it."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        for result in each.results:
+            if result.outcome in FAILURES:
+                key = f"`{result.check}`{'†' if result.inherited else ''}", result.statement
+                shared.setdefault(key, []).append(each.name)
+    order = list(CHECKS)
+    rows = sorted(shared.items(), key=lambda row: order.index(row[0][0].split("`")[1]))
+    return [f"{check} **{', '.join(names)}**: {statement}" for (check, statement), names in rows]
 
 
 def examples_text(found: Conformance) -> Iterable[tuple[str, str]]:

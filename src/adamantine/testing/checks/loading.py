@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from adamantine.testing.checks.state import copied, inherits_loading, twins
+from adamantine.testing.errors import ConformanceError
 from adamantine.testing.measure import copies, gap
 from adamantine.testing.oracles import SWITCHES
 from adamantine.testing.outcome import NotApplicable, Verdict, no, passed, violated
 from adamantine.testing.registry import check
 from adamantine.testing.resolve import subject_of
 from adamantine.testing.subject import LR, WEIGHT_DECAY, Subject
+
+#: Two runs of the same operations on the same numbers, of which one may have gone through float32.
+SAME = 1e-6
 
 
 @check("named-order", "state is loaded by the parameters' names where both sides have them")
@@ -55,7 +59,7 @@ def named_order(subject: Subject) -> Verdict:
         subject.run(list(again.values()), successor, range(3, 6))
         ends.append(list(again.values()))
     worst = max(gap(swapped, kept) for kept, swapped in zip(*ends, strict=True))
-    if worst <= 1e-6:
+    if worst <= SAME:
         return passed("matched by name: the steps go on as if in the old order")
     inherited = inherits_loading(optimizer)
     return violated(
@@ -92,35 +96,36 @@ def mode_flip(subject: Subject) -> Verdict:
     if not siblings:
         raise NotApplicable("no class of another decay mode, and the same state, beside it")
     asked = []
-    for sibling, code in siblings:
+    for sibling in siblings:
         try:
-            sibling.build(sibling.parameters(), lr=LR, weight_decay=0.0)
+            sibling.subject.build(subject.parameters(), lr=LR, weight_decay=0.0)
         except Exception:  # a switch that contradicts another argument
             continue
         try:
-            ends = [
-                _after_loading(subject, source, decay)
+            bare, decayed = (
+                [_after_loading(subject, source, decay) for source in (subject, sibling.subject)]
                 for decay in (0.0, WEIGHT_DECAY)
-                for source in (subject, sibling)
-            ]
+            )
         except _Refused as refusal:
-            asked.append(f"{sibling.name}: {refusal}")
+            asked.append(f"{sibling.label}: {refusal}")
             continue
-        if max(gap(b, a) for a, b in zip(ends[0], ends[1], strict=True)) > 1e-6:
+        if _farthest(*bare) > SAME:
             continue  # another rule altogether
-        worst = max(gap(b, a) for a, b in zip(ends[2], ends[3], strict=True))
-        if worst <= 1e-9 or (worst <= 1e-6 and subject.needs.dtype == torch.float32):
-            asked.append(f"{sibling.name}: decays as before")
+        if (worst := _farthest(*decayed)) <= SAME:
+            asked.append(f"{sibling.label}: decays as before")
             continue
         return violated(
-            f"after loading the state of {code('…')} it decays otherwise than after loading its own, by "
-            f"{worst:.2g}, and nothing is said",
-            _flip_code(subject, code),
-            inherited=False,
+            f"after loading the state of {sibling.label} it decays otherwise than after loading its own, by "
+            f"{worst:.2g} of the largest weight, and nothing is said",
+            _flip_code(subject, sibling),
         )
     if not asked:
         raise NotApplicable("the state of its siblings is of another rule")
     return passed("; ".join(asked))
+
+
+def _farthest(ends: list[torch.Tensor], others: list[torch.Tensor]) -> float:
+    return max(gap(b, a) for a, b in zip(ends, others, strict=True))
 
 
 class _Refused(Exception):
@@ -145,54 +150,51 @@ def _after_loading(subject: Subject, source: Subject, decay: float) -> list[torc
     return copies(others)
 
 
-def _siblings(subject: Subject) -> list[tuple[Subject, Any]]:
-    """Other modes of the same rule, with the code that constructs each over some parameters."""
+@dataclass(frozen=True)
+class _Sibling:
+    """A class or setting of the same rule with another decay mode."""
+
+    subject: Subject
+    label: str
+    #: Code that constructs it over ``[w]``.
+    code: str
+
+
+def _siblings(subject: Subject) -> list[_Sibling]:
+    """By a switch of the constructor, and by a class beside it with a W more or less in its name."""
     if not (subject.accepts("weight_decay") and subject.accepts("lr")):
         return []
-    found: list[tuple[Subject, Any]] = []
-    for switch in SWITCHES:
-        if switch in subject.signature:
-            other = replace(subject, hyper={**subject.hyper, switch: not subject.value_of(switch)})
-            found.append(
-                (
-                    other,
-                    lambda p, o=other: o.new(groups=p, lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(" = ")[
-                        2
-                    ],
-                )
-            )
+    found = []
+    for switch in (switch for switch in SWITCHES if switch in subject.signature):
+        value = not subject.value_of(switch)
+        other = replace(subject, hyper={**subject.hyper, switch: value})
+        code = other.new("w", lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(" = ")[2]
+        found.append(_Sibling(other, f"{subject.name}({switch}={value})", code))
     module, _, path = subject.reference.partition(":")
-    if module and "." not in path:
-        names = {
-            re.sub(r"W(?![a-z])", "", path, count=1),
-            re.sub(r"(Adam|SGD|Adamax)(?!W)", r"\1W", path, count=1),
-        }
-        for name in sorted(names - {path}):
-            if hasattr(importlib.import_module(module), name):
-                try:
-                    sibling = subject_of(f"{module}:{name}", hyper=subject.hyper)
-                except Exception:  # its constructor wants something else
-                    continue
-                found.append(
-                    (
-                        replace(sibling, needs=subject.needs),
-                        lambda p, n=name: f"{module}.{n}({p}, lr={LR}, weight_decay={WEIGHT_DECAY})",
-                    )
-                )
+    less = re.sub(r"W(?![a-z])", "", path, count=1)
+    more = re.sub(r"(Adam|SGD)(?!W)", r"\1W", path, count=1)
+    for name in sorted({less, more} - {path}):
+        if module and "." not in path and hasattr(importlib.import_module(module), name):
+            try:
+                other = replace(subject_of(f"{module}:{name}", hyper=subject.hyper), needs=subject.needs)
+            except ConformanceError:  # its constructor wants something else
+                continue
+            code = f"{module}.{other.new('w', lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(' = ')[2]}"
+            found.append(_Sibling(other, name, code))
     return found
 
 
-def _flip_code(subject: Subject, code: Any) -> list[str]:
+def _flip_code(subject: Subject, sibling: _Sibling) -> list[str]:
     module = subject.reference.partition(":")[0]
     options: dict[str, Any] = {"lr": LR, "weight_decay": WEIGHT_DECAY}
     return [
         *([f"import {module}"] if module else []),
         "ends = []",
-        "for other in (False, True):",
+        f"for other in ({subject.name!r}, {sibling.label!r}):",
         f"    w, v = (torch.nn.Parameter({subject.tensor}) for _ in range(2))",
         *[f"    {line}" for line in subject.new("w", name="saved", **options)],
-        "    if other:",
-        f"        saved = {code('[w]')}",
+        f"    if other == {sibling.label!r}:",
+        f"        saved = {sibling.code}",
         *[f"    {line}" for line in subject.new("v", **options)],
         "    optimizer.load_state_dict(saved.state_dict())",
         "    v.grad = torch.ones_like(v) * 0.5",
@@ -200,6 +202,6 @@ def _flip_code(subject: Subject, code: Any) -> list[str]:
         "    v.grad = torch.zeros_like(v)",
         f"    {subject.step_of()}",
         "    ends.append(v.flatten()[0].item())",
-        'print("own state loaded:", ends[0], "the other\'s:", ends[1])',
+        '    print(f"{type(optimizer).__name__} after loading the state of {other}:", ends[-1])',
         "print(abs(ends[0] - ends[1]) < 1e-6)",
     ]
