@@ -27,7 +27,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from adamantine.audit.ledger_split import Split, Step
+from adamantine.audit.ledger_split import Split, Step, divided_step, without_decay
 from adamantine.probe import Behaviour
 
 Floats = NDArray[np.float64]
@@ -38,8 +38,8 @@ RELAXES = 0.5  # times 1/r: in so many steps ‖θ‖² comes e times closer to 
 def norm_at_balance(step: Step, split: Split, behaviour: Behaviour, elements: int) -> float | None:
     """‖θ‖ of the whole parameter, from its chosen elements; None where nothing decays or s is not known.
 
-    Known are the steps of Adam, AdamW and their relatives with exp_avg and exp_avg_sq, of RMSprop without
-    momentum, and of SGD. AMSGrad and Adagrad have none: their steps shrink without end.
+    Known are the steps of Adam, AdamW and RAdam (its first steps are shorter), of RMSprop without momentum,
+    and of SGD. AMSGrad and Adagrad have none: their steps shrink without end.
 
     Args:
         step: the last one seen.
@@ -47,7 +47,7 @@ def norm_at_balance(step: Step, split: Split, behaviour: Behaviour, elements: in
         behaviour: the group's.
         elements: of the whole parameter.
     """
-    size = _uncorrelated(step, behaviour)
+    size = _uncorrelated(step, split, behaviour)
     if size is None or split.effective is None or behaviour.decay == "cautious":
         return None
     rate = split.effective
@@ -57,13 +57,17 @@ def norm_at_balance(step: Step, split: Split, behaviour: Behaviour, elements: in
     return math.sqrt(elements * square) if math.isfinite(square) else None
 
 
-def _uncorrelated(step: Step, behaviour: Behaviour) -> Floats | float | None:
+def _uncorrelated(step: Step, split: Split, behaviour: Behaviour) -> Floats | float | None:
     """What one gradient moves a weight by, in all the steps that it takes part in."""
     slots = step.slots
-    if behaviour.adaptive is False and behaviour.source == "class":
+    if behaviour.adaptive is False and behaviour.source == "class" and "lambd" not in step.group:
         momentum = float(step.group.get("momentum") or 0.0)
         kept = 1.0 - float(step.group.get("dampening") or 0.0) if momentum else 1.0
         return step.lr * np.abs(step.grad) * kept / (1.0 - momentum)
+    if behaviour.decay != "l2" and divided_step(without_decay(step, split.by_decay), behaviour) is None:
+        return None  # state of the same names, and another step
+    if split.how != "formula":
+        return None
     if "exp_avg" in slots and "exp_avg_sq" in slots and "max_exp_avg_sq" not in slots:
         return step.lr
     if "square_avg" in slots and "momentum_buffer" not in slots and "rho" not in step.group:

@@ -130,8 +130,7 @@ class Ledger:
         self._pace.wake()
         for index in range(len(self._watches)):
             self._end(index)
-            if self._pace.measures(self._watches[index].steps + 1):
-                self._pending[index] = self._watches[index].before(makes_gradients=True)
+            self._begin(index, makes_gradients=True)
         self._pace.sleep()
 
     # --- what came of it
@@ -187,11 +186,9 @@ class Ledger:
             if _hidden():
                 return
             self._pace.wake()
-            watch = self._watches[index]
-            if self._pace.measures(watch.steps + 1):
-                # args[0] is the optimizer itself
-                closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-                self._pending[index] = watch.before(makes_gradients=closure is not None)
+            # args[0] is the optimizer itself
+            closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+            self._begin(index, makes_gradients=closure is not None)
             self._pace.sleep()
 
         return before
@@ -206,17 +203,25 @@ class Ledger:
 
         return after
 
+    def _begin(self, index: int, *, makes_gradients: bool) -> None:
+        """A step is to come."""
+        watch = self._watches[index]
+        if watch.failure is None and self._pace.measures(watch.steps + 1):
+            with watch.guarded(watch.steps + 1):
+                self._pending[index] = watch.before(makes_gradients=makes_gradients)
+
     def _end(self, index: int) -> None:
         """A step is over."""
         watch = self._watches[index]
         watch.steps += 1
         before = self._pending.pop(index, None)
         checks = before is not None or self._pace.checks()
-        if checks:
-            watch.check()
-        if before is not None:
-            rows = watch.after(before)
-            self._series.add(watch.steps, index, rows, [each.norm for each in watch.watched])
+        with watch.guarded(watch.steps):
+            if checks and watch.failure is None:
+                watch.check()
+            if before is not None and watch.failure is None:
+                rows = watch.after(before)
+                self._series.add(watch.steps, index, rows, [each.norm for each in watch.watched])
         self._pace.settle("measure" if before is not None else "check" if checks else "nothing")
 
 

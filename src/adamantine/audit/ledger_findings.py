@@ -30,11 +30,29 @@ def findings(
     """Those of a whole ledger. ``layers`` are in the order of the watches' parameters."""
     watched = [(watch, each) for watch in watches for each in watch.watched]
     rows = [(watch, each, layer) for (watch, each), layer in zip(watched, layers, strict=True)]
+    yield from _unmeasured(watches)
     yield from _nonfinite(rows)
     yield from _stalled(rows)
     yield from _dominated(rows)
     yield from _distorted(rows, spread)
     yield from _far(rows)
+
+
+def _unmeasured(watches: Sequence[Watch]) -> Iterator[Finding]:
+    for watch in watches:
+        if watch.failure is not None:
+            step, error = watch.failure
+            name = type(watch.optimizer).__name__
+            yield Finding(
+                "not-measured",
+                "note",
+                Words(f"the steps of {name} could not be measured", f"无法测量 {name} 的更新步"),
+                Words(
+                    f"reading them failed in step {step} ({error}); the training went on unwatched",
+                    f"第 {step} 步读取失败（{error}）；训练在未被观测的情况下继续",
+                ),
+                Words("report it with the optimizer's name", "请连同优化器名称一并报告"),
+            )
 
 
 def _nonfinite(rows: _Rows) -> Iterator[Finding]:

@@ -54,13 +54,13 @@ def _distortion(seen: Distortion, language: Language) -> Panel:
             "无论梯度多大，每步都去掉权重的 {most}。",
         )
     else:
-        title = Words("Decay differs {times}-fold between weights", "不同权重的衰减相差 {times} 倍")
+        title = Words("Decay differs {times}‑fold between weights", "不同权重的衰减相差 {times} 倍")
         lead = Words(
             "Per step, decay removes {least} to {most} of a weight, depending on the size of its gradients."
             " Line: the median; band: four of five weights.",
             "每步去掉权重的 {least} 至 {most}，取决于它的梯度大小。线：中位数；带：五分之四的权重。",
         )
-    parts = {"times": many(spread), "least": one(weakest), "most": one(strongest)}
+    parts = {"times": many(float(f"{spread:.2g}")), "least": one(weakest), "most": one(strongest)}
     return Panel(
         fill(title, **parts).of(language), fill(lead, **parts).of(language), distortion_chart(seen, language)
     )

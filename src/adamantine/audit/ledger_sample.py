@@ -72,8 +72,12 @@ class Sample:
         return tensor.take(self.indices)
 
     def fits(self, tensor: Tensor) -> bool:
-        """Whether a tensor has the parameter's shape, element for element."""
-        return tensor.is_sparse or (tensor.layout == torch.strided and real(tensor).shape == self.shape)
+        """Whether a tensor has the parameter's shape, element for element, and is no class of its own (whose
+        elements may be kept in 8 bits)."""
+        if tensor.is_sparse:
+            return True
+        plain = hasattr(tensor, "to_local") or type(tensor) in {Tensor, torch.nn.Parameter}
+        return plain and tensor.layout == torch.strided and real(tensor).shape == self.shape
 
     def _of_sparse(self, grad: Tensor) -> Tensor:
         """Of a gradient with sparse rows (an embedding's), without making it dense."""

@@ -13,13 +13,15 @@ the moving average is then λθ plus that of the gradients. Whether an adaptive 
 not taken from its name: the formula must give the step that was seen, from the state that it left behind.
 
     Adam, AMSGrad    m̂/(√v̂ + ε),  v̂ = v/(1-β₂ᵗ)        state exp_avg, exp_avg_sq, (max_exp_avg_sq,) step
+    RAdam            Adam's times r_t (Liu et al. 2020)
+    Adamax           m̂/u                                  state exp_avg, exp_inf, step
     RMSprop          g/(√v + ε),   centered √(v - a²)     state square_avg, (grad_avg,) (momentum_buffer)
     Adagrad          g/(√s + ε)                           state sum, step
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +32,9 @@ from adamantine.probe import Behaviour
 Floats = NDArray[np.float64]
 
 #: State that `divided_step` can use, by torch's names.
-SLOTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "momentum_buffer", "sum")
+SLOTS = (
+    "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "grad_avg", "momentum_buffer", "sum",
+)  # fmt: skip
 
 #: How far, relative to the step, a formula may be from the step that was seen and still be its formula:
 #: float32 state and weights leave 1e-3 at most; a wrong formula is off by tens of percent.
@@ -89,7 +93,7 @@ def split(step: Step, behaviour: Behaviour, shrink: float | None) -> Split | Non
     if behaviour.decay in {"none", "ignored"}:
         return _with_rate(step, np.zeros_like(theta))
     if behaviour.decay == "l2" and behaviour.adaptive:
-        divided = divided_step(step)
+        divided = divided_step(step, behaviour)
         return None if divided is None else _with_rate(step, step.lr * step.weight_decay / divided.divisor)
     if shrink is None or behaviour.decay in {"other", "unknown"}:
         return None
@@ -104,10 +108,20 @@ def _with_rate(step: Step, rate: Floats) -> Split:
     return Split(by_decay, step.change - by_decay, rate, "formula")
 
 
-def divided_step(step: Step) -> Divided | None:
-    """The adaptive formula that gives the step that was seen, if one does."""
+def without_decay(step: Step, by_decay: Floats) -> Step:
+    """The step as if it had begun where the decay left the weight."""
+    return replace(step, before=step.before + by_decay, weight_decay=0.0)
+
+
+def divided_step(step: Step, behaviour: Behaviour) -> Divided | None:
+    """The adaptive formula that gives the step that was seen, if one does.
+
+    A step that drowns in the rounding of the weights proves nothing: then the class has to be a known one.
+    """
+    if behaviour.source != "class" and _rms(step.change) < 3 * _rounding(step):
+        return None
     with np.errstate(all="ignore"):
-        for formula in (_adam, _rmsprop, _adagrad):
+        for formula in (_adam, _radam, _adamax, _rmsprop, _adagrad):
             divided = formula(step)
             if divided is not None and agrees(divided.step, step):
                 return divided
@@ -118,22 +132,47 @@ def agrees(predicted: Floats, step: Step) -> bool:
     """Whether a predicted change is the one that was seen, up to rounding of the weights."""
     if not np.isfinite(predicted).all() or not np.isfinite(step.change).all():
         return False
-    off = float(np.sqrt(np.mean((predicted - step.change) ** 2)))
-    size = float(np.sqrt(np.mean(step.change**2)))
-    # Twice: an optimizer may round a product and a sum.
-    rounding = 2 * step.resolution * float(np.sqrt(np.mean(np.maximum(step.before**2, step.after**2))))
-    return off <= AGREES * size + rounding
+    return _rms(predicted - step.change) <= AGREES * _rms(step.change) + _rounding(step)
+
+
+def _rounding(step: Step) -> float:
+    """What rounding may do to a step. Twice a weight's: an optimizer may round a product and a sum."""
+    return 2 * step.resolution * _rms(np.maximum(np.abs(step.before), np.abs(step.after)))
+
+
+def _rms(x: Floats) -> float:
+    return float(np.sqrt(np.mean(x * x))) if x.size else 0.0
 
 
 def _adam(step: Step) -> Divided | None:
     m, v = step.slots.get("exp_avg"), step.slots.get("exp_avg_sq")
     betas = step.group.get("betas")
-    if m is None or v is None or betas is None or step.count < 1:
+    if m is None or v is None or betas is None or len(betas) != 2 or step.count < 1:
         return None
     beta1, beta2 = (float(beta) for beta in betas)
     v = step.slots.get("max_exp_avg_sq", v)
     divisor = np.sqrt(v / (1 - beta2**step.count)) + float(step.group.get("eps", 0.0))
     return Divided(-step.lr * m / (1 - beta1**step.count) / divisor, divisor)
+
+
+def _radam(step: Step) -> Divided | None:
+    adam = _adam(step)
+    if adam is None:
+        return None
+    beta2, t = float(step.group["betas"][1]), step.count
+    limit = 2 / (1 - beta2) - 1
+    length = limit - 2 * t * beta2**t / (1 - beta2**t)
+    if length <= 5:  # not yet divided by anything
+        return None
+    rectified = np.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
+    return Divided(adam.step * rectified, adam.divisor / rectified)
+
+
+def _adamax(step: Step) -> Divided | None:
+    m, largest, betas = step.slots.get("exp_avg"), step.slots.get("exp_inf"), step.group.get("betas")
+    if m is None or largest is None or betas is None or step.count < 1:
+        return None
+    return Divided(-step.lr * m / (1 - float(betas[0]) ** step.count) / largest, largest)
 
 
 def _rmsprop(step: Step) -> Divided | None:

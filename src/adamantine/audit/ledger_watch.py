@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +65,20 @@ class Watch:
         self.optimizer = optimizer
         self.watched: list[Watched] = []
         self.steps = self.checked = 0
+        self.failure: tuple[int, str] | None = None  # in which step, and why nothing more is measured
         self._names, self._most = names, most
         self._shrinks: list[Shrink] = []
         self._shadows: list[Shadow] = []
         self.refresh()
+
+    @contextmanager
+    def guarded(self, step: int) -> Iterator[None]:
+        """Whatever goes wrong in here ends the measuring, with a finding, and not the training."""
+        try:
+            yield
+        except Exception as error:
+            first_line = (str(error).splitlines() or [""])[0]
+            self.failure = step, f"{type(error).__name__}: {first_line}"
 
     def refresh(self) -> None:
         """Take in groups and parameters that are new."""

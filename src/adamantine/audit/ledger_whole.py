@@ -13,8 +13,8 @@ from adamantine.torch.norm import squares
 
 
 def quick_sum(grad: Tensor) -> Tensor:
-    """Σg without waiting for the device: what torch reads fastest. It is not finite if any element is not (nor
-    if it exceeds float32, which no training survives either)."""
+    """Σg without waiting for the device: what torch reads fastest. It is not finite if any element is not
+    (nor if it exceeds float32, which no training survives either)."""
     values = grad.detach()
     values = real(values._values() if values.is_sparse else values)
     return values.sum(dtype=torch.float32 if values.element_size() < 4 else None)

@@ -431,6 +431,59 @@ def test_norms_that_rest_elsewhere_are_a_note() -> None:
     assert (finding.code, finding.severity) == ("far-from-equilibrium", "note")
 
 
+def test_a_measurement_that_fails_ends_the_measuring_not_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for state of a class that refuses to be read."""
+    model = Weights(weights())
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("not now\nnor later")
+
+    with Ledger(optimizer, model, every=1) as ledger:
+        for step in range(4):
+            if step == 2:
+                monkeypatch.setattr(ledger._watches[0], "after", refuse)
+            model.w.grad = torch.ones_like(model.w)
+            optimizer.step()
+    report = ledger.report()
+    assert model.w.detach().allclose(weights() - 4 * LR, atol=1e-12)
+    assert (report.steps, report.measured) == (4, 2)
+    (finding,) = report.findings
+    assert (finding.code, finding.severity) == ("not-measured", "note")
+    assert "step 3 (RuntimeError: not now)" in finding.reason.en
+
+
+def test_formulas_of_other_names_are_recognized_by_their_steps() -> None:
+    """RAdam and Adamax with L2 step by formulas of their own; NAdam's is not known: a copy has to tell."""
+    for make, how in (
+        (torch.optim.RAdam, "formula"),
+        (torch.optim.Adamax, "formula"),
+        (torch.optim.RMSprop, "formula"),
+        (torch.optim.Adagrad, "formula"),
+        (torch.optim.NAdam, "counterfactual"),
+    ):
+        _, _, report = watch(weights(), lambda p: make(p, lr=LR, weight_decay=0.1), noise(), 12)  # noqa: B023
+        assert (make, one(report).separation) == (make, how)
+
+
+class Halving(torch.optim.AdamW):
+    """AdamW's state and half of its gradient's step."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        before = [p.clone() for p in self.param_groups[0]["params"]]
+        super().step()
+        for p, old in zip(self.param_groups[0]["params"], before, strict=True):
+            p.add_(old).div_(2)
+
+
+def test_no_equilibrium_from_the_names_of_state_alone() -> None:
+    _, _, report = watch(weights(), lambda p: Halving(p, lr=LR, weight_decay=0.1), noise(), 3)
+    assert one(report).equilibrium is None
+
+
 def test_lines_are_appended_once(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     model = Weights(weights())
