@@ -1,4 +1,4 @@
-"""Adam(decoupled_weight_decay=True) resumed from an AdamW of torch 2.6: without that key it becomes L2."""
+"""Adam(decoupled_weight_decay=True) resumed from an AdamW of older torch: without that key it becomes L2."""
 
 import torch
 from torch import nn
@@ -8,8 +8,8 @@ FINDINGS = {"l2-in-adaptive": ["0.weight", "2.weight"]}
 PLAN = {"steps": 10_000}
 
 
-def saved_by_torch_2_6(groups: list[dict]) -> dict:
-    """AdamW was a class of its own then, and wrote no flag."""
+def saved_by_older_torch(groups: list[dict]) -> dict:
+    """AdamW was a class of its own, and wrote no flag."""
     state = torch.optim.AdamW(groups, lr=1e-3).state_dict()
     for group in state["param_groups"]:
         group.pop("decoupled_weight_decay", None)
@@ -25,5 +25,5 @@ def build() -> tuple[nn.Module, torch.optim.Optimizer]:
         return [{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}]
 
     optimizer = torch.optim.Adam(groups(), lr=1e-3, decoupled_weight_decay=True)
-    optimizer.load_state_dict(saved_by_torch_2_6(groups()))
+    optimizer.load_state_dict(saved_by_older_torch(groups()))
     return model, optimizer
