@@ -123,6 +123,16 @@ def test_l2_in_an_adaptive_optimizer_has_no_single_number() -> None:
     assert found.report.trajectories == ()
 
 
+def test_no_weight_is_read() -> None:
+    """As large as GPT-2 small, and without memory: what is not there cannot be copied, nor slow."""
+    with torch.device("meta"):
+        blocks = [nn.TransformerEncoderLayer(768, 12, 3072, batch_first=True) for _ in range(12)]
+        model = nn.Sequential(nn.Embedding(50_257, 768), *blocks)
+    found = audit(Odd(model.parameters(), lr=6e-4, weight_decay=0.2), model, steps=10_000)
+    assert sum(row.elements for row in found.report.parameters) > 120e6
+    assert [f.code for f in found.findings] == ["decays-norm", "decays-bias", "decays-table"]
+
+
 def test_several_optimizers_and_several_models_are_one_training() -> None:
     one, two = nn.Linear(3, 3, bias=False), nn.Linear(3, 1, bias=False)
     first = torch.optim.AdamW(one.parameters(), lr=1e-3, weight_decay=0.1)

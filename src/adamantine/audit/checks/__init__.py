@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from adamantine.audit.checks import dynamic, frozen, membership, mode, peak, plan, precision, size, who
+from adamantine.audit.checks import (
+    default,
+    dynamic,
+    frozen,
+    membership,
+    mode,
+    peak,
+    plan,
+    precision,
+    size,
+    who,
+)
 from adamantine.audit.checks.kind import Kind
 from adamantine.audit.model import Finding
 from adamantine.audit.subject import Subject
@@ -35,12 +46,12 @@ CHECKS: tuple[Check, ...] = (
     who.spares_matrix,
     frozen.frozen_decays,
     mode.unknown_decay,
-    mode.default_decay,
+    default.default_decay,
     plan.schedule_unknown,
     who.flattened,
 )
 
-_FAMILIES = (mode, membership, size, precision, plan, peak, who, frozen, dynamic)
+_FAMILIES = (mode, default, membership, size, precision, plan, peak, who, frozen, dynamic)
 
 #: Every finding that there is, by its code; those of the ledger too.
 CATALOGUE: dict[str, Kind] = {kind.code: kind for family in _FAMILIES for kind in family.KINDS}

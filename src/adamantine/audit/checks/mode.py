@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import textwrap
 from collections.abc import Iterator
 
 from adamantine.audit.checks.kind import (
     Kind,
     by_class,
-    class_name,
     grouped_call,
     groups_call,
     places,
@@ -86,23 +85,7 @@ UNKNOWN_DECAY = Kind(
     source="the dry run of adamantine.probe",
 )
 
-DEFAULT_DECAY = Kind(
-    code="default-decay",
-    severity="note",
-    title=Words("λ is the class's default", "λ 是该类的默认值"),
-    why=Words(
-        "The value is the one that the class takes when none is given. λ belongs to the lr and the length "
-        "of the run; a default knows neither.",
-        "这个数值正是不传参数时的默认值。λ 取决于学习率和训练长度，默认值对两者一无所知。",
-    ),
-    remedy=Words(
-        "State weight_decay, so that a reader knows that it is meant.",
-        "显式写出 weight_decay，让读者知道它是有意的。",
-    ),
-    source="PrimeIntellect-ai/prime-rl pull 2422; HeavyBall issue 71: another default under the same name",
-)
-
-KINDS = (L2_IN_ADAPTIVE, DECAY_IGNORED, DECAY_IGNORES_LR, UNKNOWN_DECAY, DEFAULT_DECAY)
+KINDS = (L2_IN_ADAPTIVE, DECAY_IGNORED, DECAY_IGNORES_LR, UNKNOWN_DECAY)
 
 
 def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
@@ -187,46 +170,21 @@ def unknown_decay(subject: Subject) -> Iterator[Finding]:
     """Note: nothing is known to be wrong."""
     odd = [g for g in subject.groups if g.acts and g.behaviour.decay in {"unknown", "other"}]
     for name, groups in by_class(odd).items():
-        yield UNKNOWN_DECAY.finding(
-            title=Words(
-                f"What {name} does with λ fits no known mode", f"{name} 对 λ 的用法不属于任何已知模式"
-            ),
-            reason=Words(
-                f"In {places(groups).en}:{_seen(groups).en}", f"{places(groups).zh}：{_seen(groups).zh}"
-            ),
-            remedy=Words(
-                "adamantine check "
-                f"{type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
-                "adamantine check "
-                f"{type(groups[0].optimizer).__module__}:{type(groups[0].optimizer).__name__}",
-            ),
-            groups=groups,
+        cls = type(groups[0].optimizer)
+        said = (
+            Words(f"{name} cannot be dry-run", f"无法试运行 {name}")
+            if groups[0].behaviour.decay == "unknown"
+            else Words(f"What {name} does with λ fits no mode", f"{name} 对 λ 的用法不属于任何已知模式")
         )
-
-
-def default_decay(subject: Subject) -> Iterator[Finding]:
-    """Note: whether the default was meant cannot be seen, and it may well be right."""
-    for optimizer in subject.optimizers:
-        groups = [g for g in subject.groups if g.optimizer is optimizer and g.acts]
-        default = _default_of(type(optimizer))
-        if not groups or not default or any(g.weight_decay != default for g in groups):
-            continue
-        name = class_name(optimizer)
-        yield DEFAULT_DECAY.finding(
-            title=Words(
-                f"λ = {setting(default)} is what {name} takes when none is given",
-                f"λ = {setting(default)} 正是 {name} 的默认值",
-            ),
+        yield UNKNOWN_DECAY.finding(
+            title=said,
             reason=Words(
-                f"Every decaying group has the class's default. At lr {settings_of(groups, 'peak_lr')} it "
-                f"means a timescale of {_timescale(groups)} steps; whether that suits this run only you "
-                "know.",
-                f"所有衰减的组用的都是该类的默认值。学习率为 {settings_of(groups, 'peak_lr')} 时，"
-                f"时间尺度是 {_timescale(groups)} 步；是否适合这次训练只有你知道。",
+                f"Shrink and timescale of {places(groups).en} are not judged.{_seen(groups).en}",
+                f"{places(groups).zh}的收缩率和时间尺度未作判断。{_seen(groups).zh}",
             ),
             remedy=Words(
-                f"Write weight_decay={setting(default)}, or another number.",
-                f"写明 weight_decay={setting(default)}，或另选一个数。",
+                f"See what it does step by step: adamantine check {cls.__module__}:{cls.__name__}",
+                f"逐步查看它的行为：adamantine check {cls.__module__}:{cls.__name__}",
             ),
             groups=groups,
         )
@@ -235,7 +193,10 @@ def default_decay(subject: Subject) -> Iterator[Finding]:
 def _seen(groups: list[Group]) -> Words:
     """What the dry run saw, where there was one."""
     probed = [g.behaviour.evidence for g in groups if g.behaviour.source != "class"]
-    return Words(f" Seen: {probed[0]}", f"所见：{probed[0]}") if probed else Words("", "")
+    if not probed:
+        return Words("", "")
+    short = textwrap.shorten(probed[0], 240, placeholder=" …")
+    return Words(f" Seen: {short}", f"所见：{short}")
 
 
 def _decoupled_of(name: str, groups: list[Group]) -> tuple[Words, str]:
@@ -262,16 +223,3 @@ def _decoupled_of(name: str, groups: list[Group]) -> tuple[Words, str]:
 _ALSO_OURS = frozenset(
     {"torch.optim.RMSprop", "torch.optim.Adagrad", "torch.optim.Adamax", "torch.optim.AdamW"}
 )
-
-
-def _default_of(cls: type) -> float | None:
-    try:
-        default = inspect.signature(cls).parameters["weight_decay"].default
-    except (KeyError, TypeError, ValueError):
-        return None
-    return float(default) if isinstance(default, int | float) else None
-
-
-def _timescale(groups: list[Group]) -> str:
-    shrinks = [g.peak_shrink for g in groups if g.peak_shrink]
-    return f"{round(1 / max(shrinks)):,}" if shrinks else "?"
