@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from adamantine.checkpoint import foreign
+from adamantine.checkpoint.checks import check
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.convert import deepspeed, flax_msgpack, optax, quantized, settings
 from adamantine.checkpoint.convert.account import compare
@@ -76,6 +77,7 @@ def convert(
     state = apply_names(state, model=model, names=names)
     settings.override(state, hyper or {}, decay, report)
     optimizer = optimizer or settings.class_of(state)
+    check(_contents(state, optimizer, None), str(source))
     before = {name: dict(slots) for name, slots in state.state.items()}
     if to == "adamantine":
         _plain(state, report, optimizer)

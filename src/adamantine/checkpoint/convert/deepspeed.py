@@ -20,7 +20,7 @@ from torch import Tensor
 from adamantine.checkpoint.convert import pickled
 from adamantine.checkpoint.convert.neutral import Group, OptimizerState
 from adamantine.checkpoint.convert.standins import Fragment
-from adamantine.checkpoint.convert.statedict import decay_of
+from adamantine.checkpoint.convert.statedict import decay_of, plain
 from adamantine.checkpoint.errors import CheckpointError
 
 _RANK_FILE = re.compile(r"^(?:bf16_|fp16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)(?:_\d+)?_optim_states\.pt$")
@@ -121,7 +121,7 @@ def read_universal(folder: Path) -> OptimizerState:
         )
     groups, state, weights = [], {}, {}
     for names, saved in zip(members, saved_groups, strict=True):
-        hyper = {str(key): value for key, value in saved.items() if key not in {"params", "param_names"}}
+        hyper = _plain(saved, zero / "optimizer_state.pt")
         groups.append(Group(names, hyper, _decay(hyper, model)))
         for name in names:
             if name not in folders:
@@ -188,7 +188,12 @@ def _hyper(part: Mapping[str, Any], number: int, folder: Path) -> dict[str, Any]
     groups = base.get("param_groups", []) if isinstance(base, dict) else []
     if number >= len(groups) or not isinstance(groups[number], dict):
         raise CheckpointError(f"{folder}: its model's file has more parameter groups than its optimizer")
-    return {str(key): value for key, value in groups[number].items() if key not in {"params", "param_names"}}
+    return _plain(groups[number], folder)
+
+
+def _plain(saved: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    kept = {key: value for key, value in saved.items() if key not in {"params", "param_names"}}
+    return {str(key): plain(value, f"{path}: {key}") for key, value in kept.items()}
 
 
 def _decay(hyper: Mapping[str, Any], model: Any) -> str | None:

@@ -83,7 +83,11 @@ def _decoded(code: int, data: bytes) -> Any:
     if name not in _DTYPES:
         raise CheckpointError(f"an array of dtype {str(name)[:40]!r}, which is not read")
     dtype = _DTYPES[name]
-    if not isinstance(buffer, bytes) or not all(type(size) is int and size >= 0 for size in shape):
+    if (
+        not isinstance(buffer, bytes)
+        or len(shape) > DEEPEST
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
         raise CheckpointError("an array without a shape or without its bytes")
     if math.prod(shape) * dtype.itemsize != len(buffer):
         raise CheckpointError(f"an array of shape {tuple(shape)} and dtype {name} with {len(buffer)} bytes")

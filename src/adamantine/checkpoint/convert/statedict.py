@@ -10,10 +10,14 @@ from torch import Tensor
 
 from adamantine.checkpoint.convert import pickled
 from adamantine.checkpoint.convert.neutral import Group, OptimizerState
+from adamantine.checkpoint.convert.standins import QuantizedState
 from adamantine.checkpoint.errors import CheckpointError
 
 #: Where training scripts keep the optimizer's state dict; Lightning keeps a list of them.
 USUAL_KEYS = ("optimizer", "optimizer_state_dict", "optimizer_states", "optim", "opt", "state")
+
+#: Of one hyperparameter or slot; LBFGS, which nests deepest, has lists of 100 tensors.
+_DEEPEST, _MOST = 8, 1_000_000
 
 
 def is_state_dict(value: Any) -> bool:
@@ -89,7 +93,7 @@ def from_state_dict(state_dict: Mapping[str, Any], where: str, *, layout: str = 
     groups, unread = [], []
     for number, saved in enumerate(saved_groups):
         names = [name_of[index] for index in saved["params"]]
-        hyper = {key: _value(value, f"{where}: group {number}, {key}") for key, value in saved.items()}
+        hyper = {key: plain(value, f"{where}: group {number}, {key}") for key, value in saved.items()}
         hyper = {str(key): value for key, value in hyper.items() if key not in {"params", "param_names"}}
         groups.append(Group(list(names), hyper, decay_of(hyper)))
     state: dict[str, dict[str, Any]] = {}
@@ -97,7 +101,7 @@ def from_state_dict(state_dict: Mapping[str, Any], where: str, *, layout: str = 
         if index in name_of and isinstance(slots, dict):
             name = name_of[index]
             state[name] = {
-                str(slot): _value(value, f"{where}: {slot} of {name}") for slot, value in slots.items()
+                str(slot): plain(value, f"{where}: {slot} of {name}") for slot, value in slots.items()
             }
         elif isinstance(index, str):  # some classes keep state of their own beside that of the parameters
             unread.append(f"the state under {index!r} belongs to no parameter: not converted")
@@ -155,17 +159,32 @@ def _names(saved_groups: list[dict[str, Any]], where: str) -> tuple[bool, dict[A
     return named, dict(zip(indices, told if named else map(str, indices), strict=True))
 
 
-def _value(value: Any, where: str, depth: int = 0) -> Any:
-    """Plain data, checked. Anything else in a pickle is refused rather than carried along."""
-    if depth > 8:
-        raise CheckpointError(f"{where} is nested more than 8 deep; no optimizer does that")
+def plain(value: Any, where: str) -> Any:
+    """A copy of the containers in ``value``, if it is made of tensors and plain values alone.
+
+    Raises:
+        CheckpointError: anything else; nesting or sharing that no optimizer has. A pickle of a hundred bytes
+            can hold a list of lists of lists … that stands for 10¹² elements.
+    """
+    return _plain(value, where, 0, [_MOST])
+
+
+def _plain(value: Any, where: str, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if depth > _DEEPEST or left[0] < 0:
+        raise CheckpointError(
+            f"{where} is nested too deeply or holds more than {_MOST} values; no optimizer does"
+        )
+    if isinstance(
+        value, QuantizedState
+    ):  # a wrapper without memory of its own; its layout checks what it holds
+        return value
     if isinstance(value, Tensor):
-        # quantized states of torchao are wrappers without memory of their own; their layout checks them
-        return value if type(value) is not Tensor else pickled.check_tensor(value, where)
+        return pickled.check_tensor(value, where)
     if isinstance(value, dict):
-        return {key: _value(each, where, depth + 1) for key, each in value.items()}
+        return {key: _plain(each, where, depth + 1, left) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_value(each, where, depth + 1) for each in value)
+        return type(value)(_plain(each, where, depth + 1, left) for each in value)
     if value is None or isinstance(value, bool | int | float | complex | str):
         return value
     raise CheckpointError(f"{where} is a {type(value).__name__}; only tensors and plain values are read")
