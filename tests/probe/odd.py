@@ -149,6 +149,26 @@ class ThroughMomentum(Odd):
         p.sub_(group["lr"] * state["m"])
 
 
+class StableDecay(Odd):
+    """AdamS: lr·λ divided by the gradients' overall size, the same for all weights of a tensor."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        u = direction(g, state)
+        size = (state["v"] / (1 - 0.999 ** state["t"])).mean().sqrt() + 1e-8
+        p.mul_(1 - group["lr"] * group["weight_decay"] / size).sub_(group["lr"] * u)
+
+
+class Averaged(Odd):
+    """Lookahead: every fifth step goes back half the way to where the five began."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        slow = state.setdefault("slow", p.clone())
+        p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * direction(g, state))
+        if state["t"] % 5 == 0:
+            slow.lerp_(p, 0.5)
+            p.copy_(slow)
+
+
 class TrustRatio(Odd):
     """LAMB: λθ is rescaled together with the step."""
 

@@ -146,6 +146,8 @@ class DryRun:
             best = "l2"
         if best == "l2":
             return self.verdict.l2(effect, used if whole else None, memoryless=memoryless)
+        if whole and used is first and (other := self.verdict.as_a_whole(effect, self._loud(effect))):
+            return other
         return self.verdict.shrinking(effect, used, HYPOTHESES[best], order)
 
     def _fits(self, effect: Effect, rates: Tensor) -> dict[str, float]:

@@ -61,8 +61,8 @@ class Verdict:
         """The weight shrinks by ``rates``; which mode that is."""
         lr, weight_decay = self.setting.lr, effect.weight_decay
         rate = float(rates[first_nonzero(rates)])
-        if float(rates.abs().max()) > GROWTH * rate:
-            first, last = self._ends(rates, effect)
+        first, last = self._ends(rates, effect)
+        if float(rates.max()) > GROWTH * rate and last > GROWTH * first:
             evidence = (
                 f"without a gradient the first step takes {first:.3g} of the weight, later {last:.3g}, "
                 "as where λθ enters a momentum undivided, or the optimizer warms its lr up by itself"
@@ -87,6 +87,8 @@ class Verdict:
         ``loud``: what λ does beside it.
         """
         louder = effect.times(loud)
+        if effect.takes_first(effect.first_rate()) and (found := self.as_a_whole(effect, loud)):
+            return found
         if self.adaptive and abs(louder) < 0.05:  # 0.001, were all of it divided
             evidence = (
                 f"a thousandfold gradient makes the decay {louder:.3g} times as strong: λθ is divided too"
@@ -95,9 +97,22 @@ class Verdict:
         rate = float(rates[first_nonzero(rates)])
         if self.adaptive and 0.9 < louder < 1.1 and rate > 0 and effect.takes_first(rate):
             found = self.shrinking(effect, rates, HYPOTHESES["before"], "unclear")
+            if found.lr_power is None:
+                return found
             later = "; in the first step, that is: later on not all of it reaches the weight at once"
             return replace(found, evidence=found.evidence + later)
         return None
+
+    def as_a_whole(self, effect: Effect, loud: Tensor) -> Behaviour | None:
+        """None unless the weight shrinks as a whole by a rate that depends on the gradients (AdamS)."""
+        louder = effect.times(loud)
+        if not self.adaptive or 0.9 < louder < 1.1:
+            return None
+        evidence = (
+            f"the weight shrinks as a whole, by {effect.first_rate():.3g} beside gradients of about 1 and "
+            f"{louder:.3g} times as much beside thousandfold ones, at λ={effect.weight_decay:g}"
+        )
+        return self._found("other", None, evidence)
 
     def unfitting(self, effect: Effect, loud: Tensor) -> Behaviour:
         """No hypothesis gives these weights. ``loud``: what λ does beside a thousandfold gradient."""
