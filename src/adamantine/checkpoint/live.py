@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,55 +50,78 @@ def settle_state(
 ) -> list[str]:
     """Make the live state the saved one where its class only cast it; say where it did more.
 
-    ``checksums`` are those of the file, by the saved tensor's ``id``: the class may have written into the
-    very tensors it was given, so these are no witnesses.
+    torch's ``load_state_dict`` casts every tensor but the step count to the parameter's dtype (pytorch
+    #43706). What is compared is what the class itself would save now.
 
-    torch's ``load_state_dict`` casts every floating and integer tensor to the parameter's dtype
-    (pytorch #43706).
+    Args:
+        optimizer: just loaded.
+        contents: what it was given.
+        checksums: of the file, by the saved tensor's ``id``. The class may have written into the very tensors
+            it was given, so these are no witnesses.
 
     Returns:
         What differs from the checkpoint and cannot be mended here.
     """
-    found: list[str] = []
+    settling = _Settling(checksums)
     params = [p for group in optimizer.param_groups for p in group["params"]]
+    now = optimizer.state_dict()["state"]
     for index, (p, saved) in enumerate(zip(params, contents.parameters, strict=True)):
         at = f"the state of {saved.name or f'parameter {index}'}"
-        live = optimizer.state.get(p)
-        if not saved.state and not live:
-            continue
-        settled = _settle(saved.state, live, at, found, checksums)
-        if isinstance(live, dict):
-            live.update(settled)
-    return found
+        if saved.state or now.get(index):
+            settling.recast.clear()
+            settling.settle(saved.state, now.get(index), at)
+            if settling.recast and now[index] is not optimizer.state[p]:  # a copy: mending it mends nothing
+                settling.found += settling.recast
+    return settling.found
 
 
-def _settle(saved: Any, live: Any, at: str, found: list[str], checksums: dict[int, str]) -> Any:
-    """The live value, or the saved one on the live one's device where a cast is all that is between them."""
-    if isinstance(saved, Tensor) and isinstance(live, Tensor):
-        expected = checksums[id(saved)]
-        if saved.shape == live.shape and saved.dtype == live.dtype:
-            if digest(bytes_of(live)) == expected:
-                return live
-        elif (
-            saved.shape == live.shape
-            and digest(bytes_of(saved)) == expected
-            and bytes_of(saved.to(live.dtype)) == bytes_of(live)
-        ):
+class _Settling:
+    """One comparison of a whole state.
+
+    Attributes:
+        found: what cannot be mended.
+        recast: what has been, of the parameter at hand.
+    """
+
+    def __init__(self, checksums: dict[int, str]) -> None:
+        self.checksums = checksums
+        self.found: list[str] = []
+        self.recast: list[str] = []
+
+    def settle(self, saved: Any, live: Any, at: str) -> Any:
+        """The live value, or the saved one on its device where a cast is all that is between them."""
+        if isinstance(saved, Tensor) and isinstance(live, Tensor):
+            return self._tensor(saved, live, at)
+        if isinstance(saved, dict) and isinstance(live, dict):
+            self.found += [f"{at}: {key} is gone" for key in saved.keys() - live.keys()]
+            self.found += [f"{at}: {key} is new" for key in live.keys() - saved.keys()]
+            for key in saved.keys() & live.keys():
+                live[key] = self.settle(saved[key], live[key], f"{at}: {key}")
+            return live
+        if isinstance(saved, list | tuple) and type(saved) is type(live) and len(saved) == len(live):
+            items = enumerate(zip(saved, live, strict=True))
+            return type(saved)([self.settle(a, b, f"{at}/{i}") for i, (a, b) in items])
+        if isinstance(saved, np.ndarray) and isinstance(live, np.ndarray):
+            same = np.array_equal(saved, live)
+        else:
+            same = type(saved) is type(live) and bool(saved == live or saved != saved)
+        if not same:
+            self.found.append(f"{at} was {saved!r:.40}, is {live!r:.40}")
+        return live
+
+    def _tensor(self, saved: Tensor, live: Tensor, at: str) -> Tensor:
+        expected = self.checksums[id(saved)]
+        if saved.shape != live.shape:
+            self.found.append(f"{at} has shape {tuple(live.shape)}, saved was {tuple(saved.shape)}")
+        elif saved.dtype == live.dtype:
+            if digest(bytes_of(live)) != expected:
+                self.found.append(f"{at} has other values")
+        elif digest(bytes_of(saved)) == expected and bytes_of(saved.to(live.dtype)) == bytes_of(live):
+            self.recast.append(f"{at} is {live.dtype}, saved was {saved.dtype}")
             return saved.to(live.device)
-        found.append(f"{at} has other values")
+        else:
+            self.found.append(f"{at} has other values")
         return live
-    if isinstance(saved, dict) and isinstance(live, dict):
-        found += [f"{at}: {key} is gone" for key in saved.keys() - live.keys()]
-        found += [f"{at}: {key} is new" for key in live.keys() - saved.keys()]
-        for key in saved.keys() & live.keys():
-            live[key] = _settle(saved[key], live[key], f"{at}: {key}", found, checksums)
-        return live
-    if isinstance(saved, list | tuple) and isinstance(live, list | tuple) and len(saved) == len(live):
-        pairs = enumerate(zip(saved, live, strict=True))
-        return type(saved)(_settle(a, b, f"{at}/{i}", found, checksums) for i, (a, b) in pairs)
-    if type(saved) is not type(live) or not (saved == live or saved != saved):
-        found.append(f"{at} was {saved!r:.40}, is {live!r:.40}")
-    return live
 
 
 def load_scheduler(scheduler: Any, saved: SchedulerState | None, source: str) -> None:

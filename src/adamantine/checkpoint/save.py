@@ -13,6 +13,7 @@ from adamantine.checkpoint import rng as generators
 from adamantine.checkpoint.contents import Contents, SchedulerState
 from adamantine.checkpoint.decay import class_name
 from adamantine.checkpoint.dtypes import name_of
+from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.names import names_of
 from adamantine.checkpoint.writer import Watch, unwatched, write
 
@@ -77,8 +78,8 @@ def contents_of(optimizer: torch.optim.Optimizer, model: nn.Module | None = None
     """
     if not hasattr(optimizer, "param_groups") or not hasattr(optimizer, "state_dict"):
         raise CheckpointError(
-            f"a {class_name(optimizer)} has no state_dict() and param_groups, as torch.optim.Optimizer has; save "
-            "what it consists of in extra="
+            f"a {class_name(optimizer)} has no state_dict() and param_groups, as torch.optim.Optimizer has; "
+            "save what it consists of in extra="
         )
     params: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
     return Contents.of(

@@ -43,8 +43,8 @@ def write(
     """Write a checkpoint; what is at ``path`` is replaced at once, when the new one is safely on the disk.
 
     One process at a time may write to a path. Who reads shards meanwhile may find them replaced, is told so
-    by a `CheckpointError`, and reads again. Memory: one tensor is copied at a time, where it must be moved from
-    its device or into row-major order; else none.
+    by a `CheckpointError`, and reads again. Memory: one tensor is copied at a time, where it must be moved
+    from its device or into row-major order; else none.
 
     Args:
         path: a name that ends in ``.safetensors``.
