@@ -148,7 +148,8 @@ def _entry(label: str, said: str) -> RenderableType:
 def _titled(
     title: Words, columns: list[Column], width: int, language: Language, note: str = ""
 ) -> RenderableType:
-    table, dropped = fitted(columns, width)
+    told = [column for column in columns if any(str(cell) != NOTHING for cell in column.cells)]
+    table, dropped = fitted(told, width)
     parts: list[RenderableType] = [Text(title.of(language), style="bold"), table]
     if note:
         parts.append(Text(note, style="dim"))

@@ -266,14 +266,20 @@ def _group_arguments(group: Mapping[str, Any], plan: NewOptimizer) -> dict[str, 
     """A group's lr before any schedule, its λ, and what else differs from the call's arguments."""
     takes = inspect.signature(plan.cls).parameters
     found = {}
+    cycled = {"betas", "momentum"} if "max_momentum" in group else set()  # OneCycleLR's, not the user's
     for name, value in group.items():
-        value = _plain(group.get("initial_lr", value) if name == "lr" else value)
-        if name in _KEPT_BY_OTHERS or value is _NONE or name not in takes:
+        value = _plain(_own_lr(group) if name == "lr" else value)
+        if name in _KEPT_BY_OTHERS or value is _NONE or name not in takes or name in cycled:
             continue
         usual = plan.settings.get(name, takes[name].default)
         if name in {"lr", "weight_decay"} or (value != usual and name not in plan.chosen):
             found[name] = value
     return found
+
+
+def _own_lr(group: Mapping[str, Any]) -> Any:
+    """The lr that schedulers multiply; under OneCycleLR, which takes no notice of it, the highest."""
+    return group.get("max_lr", group.get("initial_lr", group["lr"]))
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,16 @@ def form(name: str) -> str:
     return _NUMBER.sub("*", escape(name))
 
 
+def shared(names: Sequence[str]) -> str:
+    """Names of one `form` as one, with a star only at the places in which they differ.
+
+    >>> shared(["blocks.0.mlp.2.bias", "blocks.1.mlp.2.bias"])
+    'blocks.*.mlp.2.bias'
+    """
+    parts = zip(*(name.split(".") for name in names), strict=True)
+    return ".".join(escape(same[0]) if len(set(same)) == 1 else "*" for same in parts)
+
+
 def globs(names: Iterable[str], among: Iterable[str]) -> list[tuple[str, int]]:
     """``fnmatch`` patterns that together match all of ``names`` and nothing else of ``among``, each with how
     many names it stands for; few, but not proven fewest. A name that no pattern fits stands as it is.

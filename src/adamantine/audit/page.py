@@ -32,7 +32,7 @@ from adamantine.audit.view import (
 from adamantine.audit.written import many, one, percent
 from adamantine.report.numbers import printable
 from adamantine.report.phrases import fill
-from adamantine.report.theme import roles
+from adamantine.report.theme import Stroke, roles
 from adamantine.report.words import Language, Words
 
 _KINDS = {"error": "failed", "warning": "refuted", "note": "open"}  # classes of the style sheet
@@ -86,7 +86,6 @@ def page(report: AuditReport, language: Language = "en", *, command: str = "", f
         fix=fix.rstrip(),
         groups=[GroupView.of(report, group, language) for group in report.groups],
         group_headings=[words.of(language) for words in GROUP_HEADINGS],
-        curves=lines,
         schedule=_schedule(lines, language) if lines else [],
         ledger=shown,
         ledger_lead=_ledger_lead(report, language),
@@ -113,28 +112,43 @@ def _contents(language: Language, fix: bool, ledger: bool) -> list[tuple[str, st
 
 def _schedule(lines: Sequence[Curve], language: Language) -> list[Panel]:
     """What decay leaves, and the learning rate that makes it so."""
-    ends = [line.line.kept[-1] for line in lines]
-    least = min(range(len(lines)), key=lambda i: ends[i])
+    decaying = [line for line in lines if line.line.kept[-1] < 1]
+    flat = all(len(set(line.line.lr)) == 1 for line in lines)
+    shown = [] if flat else [_planned_lr(lines, language)]
+    if not decaying:
+        return shown
+    ends = [line.line.kept[-1] for line in decaying]
+    least = min(range(len(ends)), key=lambda i: ends[i])
     lead = fill(
         Words(
             "{name}: {left} of a weight that gets no gradient is left after the run.",
             "{name}：没有梯度的权重，训练结束时还剩 {left}。",
         ),
-        name=lines[least].name[:1].upper() + lines[least].name[1:],
+        name=decaying[least].name[:1].upper() + decaying[least].name[1:],
         left=percent(ends[least]),
     )
     return [
         Panel(
             Words("What decay leaves of a weight (%)", "衰减之后权重还剩多少（%）").of(language),
             lead.of(language),
-            kept_chart(lines, language),
+            kept_chart(decaying, language),
+            _legend(decaying),
         ),
-        Panel(
-            Words("The learning rate over the run", "训练中的学习率").of(language),
-            Words("As the schedule plans it.", "按调度的计划。").of(language),
-            lr_chart(lines, language),
-        ),
+        *shown,
     ]
+
+
+def _planned_lr(lines: Sequence[Curve], language: Language) -> Panel:
+    return Panel(
+        Words("The learning rate over the run", "训练中的学习率").of(language),
+        Words("As the schedule plans it.", "按调度的计划。").of(language),
+        lr_chart(lines, language),
+        _legend(lines),
+    )
+
+
+def _legend(lines: Sequence[Curve]) -> list[tuple[Stroke, str]]:
+    return [(line.look, line.name) for line in lines] if len(lines) > 1 else []
 
 
 def _ledger_lead(report: AuditReport, language: Language) -> str:
@@ -194,6 +208,7 @@ def _rendered(language: Language, **values: Any) -> str:
     return environment.get_template("audit.html").render(
         language=language,
         say=lambda en, zh: Words(en, zh).of(language),
+        dotted=lambda name: Markup("<wbr>.").join(name.split(".")),
         theme_roles=roles(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adamantine.audit.model import AuditReport, GroupRow, ParameterRow
-from adamantine.audit.names import form
+from adamantine.audit.names import form, shared
 from adamantine.audit.written import NOTHING, human, many, one, percent
 from adamantine.probe import Behaviour
 from adamantine.report.numbers import printable
@@ -116,7 +116,7 @@ class ParameterView:
     @classmethod
     def of(cls, rows: Sequence[ParameterRow], language: Language) -> ParameterView:
         row = rows[0]
-        name = row.name if len(rows) == 1 else f"{form(row.name)} ×{len(rows)}"
+        name = row.name if len(rows) == 1 else f"{shared([r.name for r in rows])} ×{len(rows)}"
         frozen = not row.trains
         decays = (
             Words("frozen", "冻结")

@@ -81,7 +81,7 @@ def test_a_distortion_without_positive_bins_is_left_out(faulty: AuditReport) -> 
 
 def test_the_finding_of_the_distortion_is_said_in_numbers(faulty: AuditReport) -> None:
     # by the fixture: 1e-5/(1 + 1e-7/1e-6) = 9.09e-6 to 1e-5/(1 + 1e-2/1e-6) = 1e-9: a factor of 9092
-    assert "Decay differs 9,090-fold between weights" in page(faulty)
+    assert "Decay differs 9,100‑fold between weights" in page(faulty)
 
 
 def test_patterns_of_the_parameter_table_hold_all_names_for_the_filter(faulty: AuditReport) -> None:
