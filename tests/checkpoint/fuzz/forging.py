@@ -17,6 +17,7 @@ from torch import nn
 
 from adamantine import checkpoint
 from adamantine.checkpoint import CheckpointError, container, foreign, manifest
+from adamantine.checkpoint.verification import verify
 
 Forge = Callable[[Path, bytes], Path]
 
@@ -52,6 +53,8 @@ def torch_file(folder: Path) -> Path:
 def read(path: Path) -> object:
     """What any reader of the package makes of a file: a value, or a CheckpointError."""
     try:
+        if path.name.endswith((".safetensors", ".index.json")):
+            verify(path)
         return foreign.read(path)
     except CheckpointError as error:
         return error
