@@ -13,9 +13,10 @@ from adamantine.report.words import Words
 
 #: The typical element does not move: what is trained is the smaller half of the weights.
 STALLED = 0.5
-#: The decay moves the weight more than the loss does. At the rest of AdamW decay's part of a step is
-#: √(ηλ/2)·√((1+β₁)/(1-β₁)) of the gradient's, 3 % at ηλ = 1e-4: 1 is far from any rest.
-DOMINATES = 1.0
+#: Decay moves the weight more than the loss does. Under noise at rest, decay's part of AdamW's step is
+#: √(ηλ/2)·√((1+β₁)/(1-β₁)) of the gradient's, 3 % at ηλ = 1e-4; without any noise, where loss and decay
+#: balance, it is as large as the gradient's, by definition. Twice that is no rest of either kind.
+DOMINATES = 2.0
 #: One decade between the 10 % and the 90 % quantile: no λ fits both ends.
 SPREAD = 1.0
 #: Factor between norm and balance; within 2 is what gradients that are no pure noise make of the formula.
@@ -145,12 +146,12 @@ def _dominated(rows: _Rows) -> Iterator[Finding]:
             f"{worst.name}: only decay moves it, its gradient steps are 0; it goes to 0"
             if alone
             else f"{worst.name}: in the median step decay moves it {times} as far as the gradient "
-            f"({worst.decay_step:.2g} and {worst.gradient_step:.2g} per element); it shrinks whatever the "
-            "loss says",
+            f"({worst.decay_step:.2g} and {worst.gradient_step:.2g} per element); decay, not the loss, "
+            "decides where it goes",
             f"{worst.name}：梯度步为 0，只有衰减在改变它，它将趋于 0"
             if alone
             else f"{worst.name}：在中位数的一步中，衰减造成的改变是梯度的 {times}"
-            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；无论损失如何，它都在缩小",
+            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；决定其走向的是衰减，而非损失",
         ),
         Words(
             "lower weight_decay for it, or put it in a group with weight_decay=0; a part of the model that "
