@@ -27,7 +27,7 @@ class Blockwise:
 
     >>> eight = quantize(torch.tensor([0.5, -1.0, 0.0]), signed=True, block=256)
     >>> eight.dequantize()
-    tensor([ 0.4977, -0.9930,  0.0000])
+    tensor([ 0.5008, -0.9930,  0.0000])
     """
 
     codes: Tensor

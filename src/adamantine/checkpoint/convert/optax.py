@@ -67,6 +67,10 @@ def read(tree: Any, path: Path, key: str | None = None) -> OptimizerState:
         state |= entries
         groups.append(Group(list(entries), moments.hyper, None))
     result = OptimizerState("optax", groups, state)
+    if result.rule == "adam":
+        result.unread.append(
+            "which rule it is: adam, nadamw and adabelief have the same fields; taken for adam's"
+        )
     if others:
         result.unread.append(f"not converted: {', '.join(sorted(others))}")
     result.check()
