@@ -17,7 +17,7 @@ def build() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    sizes = torch.logspace(-2, 1, 32)  # columns in metres, in kilometres, in percent ...
+    sizes = torch.logspace(-1.5, 1, 32)  # columns in metres, in kilometres, in percent ...
     for _ in range(60):
         optimizer.zero_grad()
         x = torch.randn(64, 32) * sizes
