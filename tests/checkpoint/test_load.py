@@ -110,6 +110,18 @@ def test_without_names_shapes_must_agree_also_without_state(path):
         load(path, torch.optim.SGD(list(model.parameters())[::-1], lr=0.1))
 
 
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, at.AdamW])
+def test_state_of_another_shape_is_refused(path, cls):
+    """(4, 1) would broadcast against the parameter's (4, 4) without a word."""
+    model, optimizer = saved(path, cls)
+    contents = read(path)
+    contents.parameters[0].state["exp_avg_sq"] = torch.ones(4, 1)
+    write(path, contents)
+    with pytest.raises(CheckpointError, match=r"exp_avg_sq of 'first\.weight' has shape \(4, 1\)"):
+        load(path, optimizer)
+    assert optimizer.state[model["first"].weight]["exp_avg_sq"].shape == (4, 4)
+
+
 def test_missing_names_are_named(path):
     model, _ = saved(path)
     fewer = [(name, p) for name, p in model.named_parameters() if "third" not in name]

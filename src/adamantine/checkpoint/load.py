@@ -81,5 +81,10 @@ def load(
         if rng:
             generators.restore(contents.rng or {}, source)
         if model is not None and of_model is not None:
-            model.load_state_dict(of_model)  # the last, since it writes in place; checked above
+            try:
+                model.load_state_dict(of_model)  # the last, since it writes in place; checked above
+            except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{source}: the model's own load_state_dict refuses it, perhaps after a part: {error}"
+                ) from error
     return contents.extra

@@ -6,15 +6,21 @@ import warnings
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adamantine.checkpoint.checks import numbers
-from adamantine.checkpoint.contents import Contents, Group
+from adamantine.checkpoint.contents import Contents, Group, Parameter
 from adamantine.checkpoint.decay import class_name, mode_of
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.names import names_of, tell_all
 from adamantine.torch.checkpoint import _match as match_groups  # of groups by name, with its messages
 from adamantine.torch.optimizer import Optimizer
+
+#: Slots of torch's classes that have the parameter's shape.
+_LIKE_PARAMETER = frozenset(
+    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "square_avg", "grad_avg", "sum"}
+    | {"acc_delta", "ax", "prev"}
+)
 
 Settlement = Literal["match", "saved", "live"]
 
@@ -48,6 +54,8 @@ def fitted(
                 "another model, or another order of parameters; build the optimizer from "
                 "model.named_parameters()"
             )
+        if class_name(optimizer).startswith("torch.optim."):
+            _check_slots(saved, p.shape, _label(saved.name, index), source)
         parameters.append(saved)
     return Contents(
         contents.optimizer,
@@ -57,6 +65,16 @@ def fitted(
         contents.other,
         versions=contents.versions,
     )
+
+
+def _check_slots(saved: Parameter, shape: torch.Size, label: str, source: str) -> None:
+    """torch itself would notice in the next step, and perhaps broadcast."""
+    for slot, value in (saved.state or {}).items():
+        if slot in _LIKE_PARAMETER and isinstance(value, Tensor) and value.shape != shape:
+            raise CheckpointError(
+                f"{source}: {slot} of {label} has shape {tuple(value.shape)}, the parameter {tuple(shape)}: "
+                "the state of another model"
+            )
 
 
 def state_dict_of(contents: Contents, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
