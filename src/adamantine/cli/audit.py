@@ -132,7 +132,8 @@ def audit(
                 ignore=ignore or [],
             )
             report = result.report
-        program = _program(loaded, report, "torch" if fix_torch else "adamantine")
+        style: Literal["adamantine", "torch"] = "torch" if fix_torch else "adamantine"
+        program = _program(loaded, report, style) if fix or fix_torch or html else ""
         alone = fix or fix_torch or json == "-"  # the output is to be used by something else
         if not quiet:
             show(report, errors if alone else out, language, grouped="one by one" if show_all else "by layer")
