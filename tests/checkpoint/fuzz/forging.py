@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from torch import nn
 from adamantine import checkpoint
 from adamantine.checkpoint import CheckpointError, container, foreign, manifest
 from adamantine.checkpoint.verification import verify
+
+FIXTURES = Path(__file__).parent.parent / "convert" / "fixtures.tar.xz"
 
 Forge = Callable[[Path, bytes], Path]
 
@@ -88,20 +91,43 @@ def with_header(path: Path, text: bytes) -> Path:
 
 def with_pickle(path: Path, pickled: bytes) -> Path:
     """A file of torch.save whose pickle is ``pickled``, checksums right; the storages are the seed's."""
+    return _repacked(path.with_name("seed.pt"), path, pickled)
+
+
+def with_rank(path: Path, pickled: bytes) -> Path:
+    """A ZeRO checkpoint of one rank whose pickle is ``pickled``; the model's file is the seed's."""
+    seed = path.with_name("seed-zero")
+    path.mkdir(exist_ok=True)
+    for file in seed.iterdir():
+        if file.name.endswith("_optim_states.pt"):
+            _repacked(file, path / file.name, pickled)
+        else:
+            (path / file.name).write_bytes(file.read_bytes())
+    return path
+
+
+def _repacked(seed: Path, path: Path, pickled: bytes) -> Path:
     packed = io.BytesIO()
-    with (
-        zipfile.ZipFile(path.with_name("seed.pt")) as seed,
-        zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive,
-    ):
-        for entry in seed.infolist():
+    with zipfile.ZipFile(seed) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for entry in source.infolist():
             is_pickle = entry.filename.endswith("/data.pkl")
-            archive.writestr(entry.filename, pickled if is_pickle else seed.read(entry))
+            archive.writestr(entry.filename, pickled if is_pickle else source.read(entry))
     path.write_bytes(packed.getvalue())
     return path
 
 
+def zero(folder: Path) -> Path:
+    """DeepSpeed's own checkpoint of one rank, from the fixtures."""
+    with tarfile.open(FIXTURES) as archive:
+        archive.extractall(folder / "fixtures", filter="data")
+    (folder / "fixtures" / "deepspeed-stage2-fp32" / "at3").rename(folder / "seed-zero")
+    return folder / "seed-zero"
+
+
 def pickle_of(path: Path) -> bytes:
-    """The pickle in a file of torch.save."""
+    """The pickle in a file of torch.save, or in the one rank's file of a folder."""
+    if path.is_dir():
+        path = next(path.glob("*_optim_states.pt"))
     with zipfile.ZipFile(path) as archive:
         return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
 

@@ -10,7 +10,6 @@ CheckpointError ends the run and is written to a file ``crash-…``.
 from __future__ import annotations
 
 import sys
-import tarfile
 import tempfile
 import warnings
 from pathlib import Path
@@ -20,9 +19,6 @@ import atheris
 with atheris.instrument_imports(include=["adamantine.checkpoint", "zipfile", "pickletools"]):
     import forging
 
-HERE = Path(__file__).parent
-FIXTURES = HERE.parent / "convert" / "fixtures.tar.xz"
-
 KINDS: list[tuple[str, forging.Forge]] = [
     ("f.safetensors", forging.with_bytes),
     ("f.safetensors", forging.with_manifest),
@@ -31,6 +27,7 @@ KINDS: list[tuple[str, forging.Forge]] = [
     ("f.pt", forging.with_bytes),
     ("f.pt", forging.with_pickle),
     ("f.msgpack", forging.with_bytes),
+    ("f-zero", forging.with_rank),
 ]
 _SLICES = ("bitsandbytes.pt", "torchao-AdamW8bit.pt", "torchao-AdamW4bit.pt", "torchao-AdamWFp8.pt")
 
@@ -50,8 +47,7 @@ def seeds(folder: Path) -> list[tuple[int, bytes]]:
         (4, pickled.read_bytes()),
         (5, forging.pickle_of(pickled)),
     ]
-    with tarfile.open(FIXTURES) as archive:
-        archive.extractall(folder / "fixtures", filter="data")
+    found.append((7, forging.pickle_of(forging.zero(folder))))
     for path in sorted((folder / "fixtures").rglob("*")):
         if path.suffix == ".msgpack":
             found.append((6, path.read_bytes()))

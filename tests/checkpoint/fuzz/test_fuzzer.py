@@ -16,7 +16,7 @@ def test_a_few_seconds_of_it(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             *[sys.executable, str(Path(__file__).parent / "fuzz_reader.py"), str(tmp_path / "corpus")],
-            *["-max_total_time=5", "-timeout=20", "-rss_limit_mb=4096", "-seed=1"],
+            *["-max_total_time=4", "-timeout=20", "-rss_limit_mb=4096", "-seed=1"],
         ],
         cwd=tmp_path,  # where a crash would be written
         capture_output=True,

@@ -73,6 +73,7 @@ def equal(first: OptimizerState, second: object) -> bool:
 def folder(tmp_path: Path) -> Path:
     forging.adamantine(tmp_path)
     forging.torch_file(tmp_path)
+    forging.zero(tmp_path)
     return tmp_path
 
 
@@ -102,8 +103,9 @@ def test_changed_bytes_are_noticed(seed: str, folder: Path) -> None:
         (forging.with_manifest, forging.manifest_of, "seed.safetensors"),
         (forging.with_header, forging.header_of, "seed.safetensors"),
         (forging.with_pickle, forging.pickle_of, "seed.pt"),
+        (forging.with_rank, forging.pickle_of, "seed-zero"),
     ],
-    ids=["ours", "torch", "manifest", "header", "pickle"],
+    ids=["ours", "torch", "manifest", "header", "pickle", "deepspeed"],
 )
 def test_unchanged_parts_load(forge: forging.Forge, part: Any, seed: str, folder: Path) -> None:
     """The control: what the other tests refuse would have been read without the change."""
@@ -125,8 +127,9 @@ def test_truncations_are_refused(seed: str, folder: Path) -> None:
         (forging.with_manifest, forging.manifest_of, "seed.safetensors"),
         (forging.with_header, forging.header_of, "seed.safetensors"),
         (forging.with_pickle, forging.pickle_of, "seed.pt"),
+        (forging.with_rank, forging.pickle_of, "seed-zero"),
     ],
-    ids=["manifest", "header", "pickle"],
+    ids=["manifest", "header", "pickle", "deepspeed"],
 )
 def test_forged_files_raise_nothing_else(forge: forging.Forge, part: Any, target: str, folder: Path) -> None:
     content = part(folder / target)
