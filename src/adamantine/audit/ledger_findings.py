@@ -151,7 +151,8 @@ def _dominated(rows: _Rows) -> Iterator[Finding]:
             f"{worst.name}：梯度步为 0，只有衰减在改变它，它将趋于 0"
             if alone
             else f"{worst.name}：在中位数的一步中，衰减造成的改变是梯度的 {times}"
-            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；决定其走向的是衰减，而非损失",
+            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；"
+            "决定其走向的是衰减，而非损失",
         ),
         Words(
             "lower weight_decay for it, or put it in a group with weight_decay=0; a part of the model that "

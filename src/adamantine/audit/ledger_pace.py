@@ -88,6 +88,7 @@ class Pace:
     def settle(self, work: str) -> None:
         """Charge the time since the last call to ``"measure"``, ``"check"``, or to ``"nothing"``: hooks that
         did no work are too cheap to be paid for, and are in neither price."""
+        self.sleep()
         spent, self._work = self._work, 0.0
         if work == "measure":
             self._measuring.pay(spent)
