@@ -147,6 +147,20 @@ def test_a_spared_matrix_is_told_only_beside_decay() -> None:
     assert found(0.1, 0.0) == {"spares-matrix": "warning"}
 
 
+def test_a_spared_parameter_that_may_be_no_matrix_is_no_warning() -> None:
+    class Memory(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.states = nn.Parameter(torch.ones(4, 4))
+
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), Memory())
+    groups = [
+        {"params": [model[0].weight], "weight_decay": 0.1},
+        {"params": [model[1].states], "weight_decay": 0.0},
+    ]
+    assert told(torch.optim.AdamW(groups), model) == {}
+
+
 def test_frozen_parameters_are_a_note_until_something_moves_them() -> None:
     class DecaysAll(torch.optim.Optimizer):
         def __init__(self, params: Any) -> None:
@@ -231,6 +245,13 @@ def test_size_of_decoupled_decay(
     model = matrix()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     assert told(optimizer, model, steps=steps) == expected
+
+
+def test_a_timescale_of_an_epoch_is_no_handful_of_steps() -> None:
+    model = matrix()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)  # τ = 100
+    assert told(optimizer, model, steps=10_000, steps_per_epoch=99) == {}
+    assert "timescale-too-short" in told(optimizer, model, steps=10_000, steps_per_epoch=101)
 
 
 def test_a_decoupled_number_in_independent_decay() -> None:

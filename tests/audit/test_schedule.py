@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -80,22 +81,49 @@ def test_the_course_is_that_of_really_stepping(name: str, done: int, tensor: boo
     assert not found.doubt
 
 
+@pytest.mark.filterwarnings("ignore:.*optimizer.step.*:UserWarning")
+@pytest.mark.parametrize("done", [0, 12])
 @pytest.mark.parametrize(
     "name", ["one cycle", "cosine", "restarts", "lambda", "milestones", "cyclic", "ours", "ours with decay"]
 )
-def test_long_runs_are_read_from_the_closed_form(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_runs_are_read_from_the_closed_form(
+    name: str, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     optimizer = adamw(nn.Parameter(torch.ones(2)))
     scheduler = SCHEDULERS[name](optimizer)
+    for _ in range(done):
+        scheduler.step()
     plan = Plan(STEPS, None, "step")
     every = played(optimizer, [scheduler], plan)
-    monkeypatch.setattr(schedule_module, "MAX_VALUES", 20)
+    monkeypatch.setattr(schedule_module, "MAX_VALUES", (STEPS - done) // 3)
     monkeypatch.setattr(schedule_module, "MAX_CALLS", 1)  # which would be seen: a single call, and a doubt
     thinned = played(optimizer, [scheduler], plan)
-    assert thinned.at.tolist() == list(range(0, STEPS, 3))
+    assert thinned.at.tolist() == list(range(done, STEPS, 3))
     assert not thinned.doubt
     # Recursion and closed form differ by rounding, which adds up over the steps.
     assert np.allclose(thinned.lr, every.lr[:, ::3], rtol=1e-12, atol=1e-15)
     assert np.allclose(thinned.weight_decay, every.weight_decay[:, ::3], rtol=1e-12)
+
+
+def test_the_peak_is_the_schedules_and_not_the_constructors() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.1)
+    scheduler = torch_schedulers.LambdaLR(optimizer, lambda step: 1e-3 * min(1.0, (step + 1) / 10))
+    row = audit(optimizer, model, steps=10_000, scheduler=scheduler).report
+    assert row.groups[0].peak_lr == pytest.approx(1e-3)
+    assert row.parameters[0].timescale == pytest.approx(10_000)
+
+
+def test_a_schedule_that_draws_leaves_the_random_states() -> None:
+    model = nn.Linear(2, 2, bias=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+    scheduler = torch_schedulers.LambdaLR(
+        optimizer,
+        lambda step: 0.5 + 0.1 * (random.random() + np.random.rand() + float(torch.rand(()))),  # noqa: NPY002
+    )
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    audit(optimizer, model, steps=100, scheduler=scheduler)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before  # noqa: NPY002
 
 
 def test_what_cannot_be_played_to_its_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
