@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 
 from adamantine.checkpoint.contents import Contents
-from adamantine.checkpoint.convert import deepspeed, flax_msgpack, optax, pickled, quantized, statedict
+from adamantine.checkpoint.convert import (
+    deepspeed,
+    flax_msgpack,
+    optax,
+    pickled,
+    quantized,
+    statedict,
+    universal,
+)
 from adamantine.checkpoint.convert.neutral import OptimizerState
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.reader import read as read_contents
@@ -72,7 +80,7 @@ def read(path: str | os.PathLike[str], *, key: str | None = None) -> OptimizerSt
         if layout == "deepspeed":
             return deepspeed.read_zero(deepspeed.tagged(path))
         if layout == "deepspeed-universal":
-            return deepspeed.read_universal(deepspeed.tagged(path))
+            return universal.read(deepspeed.tagged(path))
         state = statedict.read(pickled.load(path), path, key)
         if quantized.is_bitsandbytes(state):
             return quantized.from_bitsandbytes(state, str(path))

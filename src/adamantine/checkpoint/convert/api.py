@@ -13,7 +13,7 @@ from torch import Tensor
 from adamantine.checkpoint import foreign
 from adamantine.checkpoint.checks import check
 from adamantine.checkpoint.contents import Contents
-from adamantine.checkpoint.convert import deepspeed, flax_msgpack, optax, quantized, settings
+from adamantine.checkpoint.convert import flax_msgpack, optax, quantized, settings, universal
 from adamantine.checkpoint.convert.account import compare
 from adamantine.checkpoint.convert.blockwise import Blockwise
 from adamantine.checkpoint.convert.files import whole_file, whole_folder
@@ -101,7 +101,7 @@ def convert(
         _plain(state, report, optimizer)
         _add_weights(state, model, report)
         with whole_folder(target) as temporary:
-            deepspeed.write_universal(temporary, state)
+            universal.write(temporary, state)
     if state.weights and to != "deepspeed-universal":
         report.lost.append("the fp32 weights, which lie beside the optimizer's state in the source")
     compare(before, state.names, foreign.read(target), report)
