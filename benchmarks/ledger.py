@@ -119,7 +119,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print(
         f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} CPUs, "
-        f"{options.threads} threads\n{options.rounds} rounds of {options.seconds:g} s, {options.clock} clock, "
+        f"{options.threads} threads\n"
+        f"{options.rounds} rounds of {options.seconds:g} s, {options.clock} clock, "
         "without and with the ledger at its own pace"
     )
     heads = ("iteration", "overhead", "95 % interval", "measured", f"at most {LIMIT:.0%}")
