@@ -126,16 +126,18 @@ def distortion_chart(distortion: Distortion, language: Language) -> Markup:
         for g, e, lo, hi in zip(
             distortion.gradient, distortion.effective, distortion.low, distortion.high, strict=True
         )
-        if g > 0 and e > 0
+        if 0 < g < math.inf and 0 < e < math.inf
     ]
     floor = min(e for _, e, _, _ in bins) / 30  # what lies below, 0 too, is drawn on the rim
     nominal = distortion.nominal if distortion.nominal and distortion.nominal > 0 else None
-    heights = [max(v, floor) for _, e, lo, hi in bins for v in (e, lo, hi)] + ([nominal] if nominal else [])
+    heights = [_at_least(floor, v) for _, e, lo, hi in bins for v in (e, lo, hi)] + (
+        [nominal] if nominal else []
+    )
     x = _decades([g for g, *_ in bins], left + 6, _WIDTH - right)
     y = _decades(heights, bottom, top)
     look = stroke(1)
-    upper = [(x(g), y(max(hi, floor))) for g, _, _, hi in bins]
-    lower = [(x(g), y(max(lo, floor))) for g, _, lo, _ in bins]
+    upper = [(x(g), y(_at_least(floor, hi))) for g, _, _, hi in bins]
+    lower = [(x(g), y(_at_least(floor, lo))) for g, _, lo, _ in bins]
     content = [
         _grid(y, left),
         *_labels_of_y(y.ticks(6), y, left),
@@ -189,9 +191,14 @@ def distortion_chart(distortion: Distortion, language: Language) -> Markup:
     return drawing(_WIDTH, height, alt.of(language), content)
 
 
+def _at_least(floor: float, value: float) -> float:
+    """What a diverged run left without a number is drawn on the floor too."""
+    return value if floor < value < math.inf else floor
+
+
 def pairs_chart(pairs: Sequence[Pair], first: str, second: str, unit: str) -> Markup:
     """A row per parameter: two marks on one logarithmic axis, joined; their distance is their ratio."""
-    shown = [p for p in pairs if p.first > 0 and p.second > 0]
+    shown = [p for p in pairs if 0 < p.first < math.inf and 0 < p.second < math.inf]
     bottom = 8 + _ROW * len(shown)
     x = _decades([v for p in shown for v in (p.first, p.second)], 10.0, _WIDTH - 10)
     content = [

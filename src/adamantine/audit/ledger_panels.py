@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
@@ -31,20 +32,27 @@ class Panel:
 def panels(ledger: LedgerReport, language: Language) -> list[Panel]:
     """Those for which something was measured."""
     found = []
-    if ledger.distortion is not None and any(
-        e > 0 and g > 0 for g, e in zip(ledger.distortion.gradient, ledger.distortion.effective, strict=True)
-    ):
+    if ledger.distortion is not None and _bins(ledger.distortion):
         found.append(_distortion(ledger.distortion, language))
-    if decayed := [row for row in ledger.layers if row.decay_step > 0 and row.gradient_step > 0]:
+    if decayed := [row for row in ledger.layers if _drawable(row.decay_step, row.gradient_step)]:
         found.append(_steps(decayed, language))
-    if balanced := [row for row in ledger.layers if row.equilibrium and row.norm > 0]:
+    if balanced := [row for row in ledger.layers if _drawable(row.norm, row.equilibrium or 0.0)]:
         found.append(_norms(balanced, language))
     return found
 
 
+def _drawable(*values: float) -> bool:
+    """Whether all have a place on a logarithmic axis; what a diverged run leaves has none."""
+    return all(0 < value < math.inf for value in values)
+
+
+def _bins(seen: Distortion) -> list[tuple[float, float]]:
+    return [(g, e) for g, e in zip(seen.gradient, seen.effective, strict=True) if _drawable(g, e)]
+
+
 def _distortion(seen: Distortion, language: Language) -> Panel:
     """The article's claim on this network."""
-    bins = [(g, e) for g, e in zip(seen.gradient, seen.effective, strict=True) if e > 0 and g > 0]
+    bins = _bins(seen)
     strongest, weakest = max(e for _, e in bins), min(e for _, e in bins)
     spread = strongest / weakest
     if spread < 2:

@@ -41,6 +41,8 @@ def globs(names: Iterable[str], among: Iterable[str]) -> list[tuple[str, int]]:
     """
     wanted = list(dict.fromkeys(names))
     rest = set(among).difference(wanted)
+    if not rest and len(wanted) > 1:
+        return [("*", len(wanted))]
     spared = {form(name): name for name in rest}  # one name stands for all of its form
     forms: dict[str, list[str]] = {}
     for name in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from dataclasses import replace
 
@@ -88,3 +89,17 @@ def test_patterns_of_the_parameter_table_hold_all_names_for_the_filter(faulty: A
     html = page(faulty)
     named = " ".join(re.findall(r'data-names="([^"]*)"', html)).split()
     assert sorted(named) == sorted(row.name for row in faulty.parameters)
+
+
+def test_a_diverged_run_has_a_page(faulty: AuditReport) -> None:
+    assert faulty.ledger is not None
+    nan, inf = math.nan, math.inf
+    layers = [
+        replace(layer, decay_step=nan, gradient_step=inf, norm=inf, equilibrium=nan, update_to_weight=nan)
+        for layer in faulty.ledger.layers[:-1]
+    ]
+    seen = Distortion((1e-3, 1e-2, inf), (1e-5, nan, inf), (nan, nan, nan), (inf, nan, inf), 1e-5)
+    ledger = replace(faulty.ledger, layers=(*layers, faulty.ledger.layers[4]), distortion=seen)
+    html = page(replace(faulty, ledger=ledger))
+    assert not re.search(r'[ "](?:nan|inf)[ "]', html)
+    assert html.count("<figure") == 5
