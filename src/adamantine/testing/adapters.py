@@ -24,6 +24,8 @@ WAYS = (
     Needs(closure=True),
     Needs(closure=True, dtype=torch.float32),
     Needs(named=True, shape=LARGE, dtype=torch.float32),
+    Needs(group={"use_muon": True}),  # Muon with an AdamW beside it: which of the two, a group has to say
+    Needs(group={"use_muon": True}, dtype=torch.float32),
 )
 
 #: Names whose first way would step, but not as the class is meant.
@@ -43,12 +45,10 @@ def adapted(subject: Subject) -> Subject:
         if re.search(pattern, subject.reference):
             subject = replace(subject, hyper={**hyper, **subject.hyper})
     problems: list[str] = []
-    for needs in _ways(subject):
-        candidate = replace(subject, needs=needs)
+    for candidate in _candidates(subject):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                candidate = _with_lr(candidate)
                 if _moves(candidate):
                     return candidate
             problems.append("three steps move nothing")
@@ -61,19 +61,16 @@ def adapted(subject: Subject) -> Subject:
     )
 
 
-def _ways(subject: Subject) -> Iterator[Needs]:
-    for pattern, needs in KNOWN.items():
-        if re.search(pattern, subject.name):
-            yield needs
-    yield from WAYS
-
-
-def _with_lr(subject: Subject) -> Subject:
-    """An lr that the constructor insists on is given."""
+def _candidates(subject: Subject) -> Iterator[Subject]:
+    """The subject with each of the needs; with an lr, if it has no default, and at last if that is None."""
     lr = subject.signature.get("lr")
-    if lr is not None and lr.default is lr.empty and "lr" not in subject.hyper:
-        return replace(subject, hyper={**subject.hyper, "lr": LR})
-    return subject
+    with_lr = replace(subject, hyper={"lr": LR, **subject.hyper})
+    own = [needs for pattern, needs in KNOWN.items() if re.search(pattern, subject.name)]
+    for needs in (*own, *WAYS):
+        yield replace(with_lr if lr is not None and lr.default is lr.empty else subject, needs=needs)
+    if lr is not None and lr.default is None:
+        for needs in (*own, *WAYS):
+            yield replace(with_lr, needs=needs)
 
 
 def _moves(subject: Subject) -> bool:

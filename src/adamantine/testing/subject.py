@@ -33,6 +33,8 @@ class Needs:
     closure: bool = False
     #: Whether parameters must come as ``(name, parameter)``.
     named: bool = False
+    #: What every group must say beside its parameters.
+    group: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -46,6 +48,7 @@ class Needs:
             said.append("a closure")
         if self.named:
             said.append("named parameters")
+        said += [f"groups with {key}={value}" for key, value in self.group.items()]
         return tuple(said)
 
 
@@ -96,6 +99,9 @@ class Subject:
         given = list(params)
         if self.needs.named:
             given = _named(given)
+        if self.needs.group:
+            groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+            given = [{**self.needs.group, **group} for group in groups]
         optimizer = self.make(given, **{**self.hyper, **copy.deepcopy(hyper)})
         if callable(switch := getattr(optimizer, "train", None)):
             switch()
@@ -140,9 +146,8 @@ class Subject:
     @cached_property
     def fresh_group(self) -> dict[str, Any]:
         """A group as constructed with `hyper` alone."""
-        torch.manual_seed(0)
         params = self.parameters()
-        group = self.make(_named(params) if self.needs.named else params, **self.hyper).param_groups[0]
+        group = self.build(params).param_groups[0]
         return {key: value for key, value in group.items() if key != "params"}
 
     def value_of(self, name: str) -> Any:
@@ -204,6 +209,9 @@ class Subject:
         """Code that makes the optimizer over these variables."""
         inside = ", ".join(f'("{p}", {p})' if self.needs.named else p for p in params)
         given = "".join(f", {key}={_code(value)}" for key, value in {**self.hyper, **hyper}.items())
+        if self.needs.group:
+            own = "".join(f', "{key}": {value!r}' for key, value in self.needs.group.items())
+            groups = groups.replace("]}", f"]{own}}}") or f'[{{"params": [{inside}]{own}}}]'
         lines = [f"{name} = {self.name}({groups or f'[{inside}]'}{given})"]
         if callable(getattr(self.build(self.parameters()), "train", None)):
             lines.append(f"{name}.train()")

@@ -224,7 +224,7 @@ def add_param_group(subject: Subject) -> Verdict:
         _own_gradient(params, 0, t)
         subject.step(optimizer)
     named = [("late", params[1])] if subject.needs.named else [params[1]]
-    optimizer.add_param_group({"params": named})
+    optimizer.add_param_group({"params": named, **subject.needs.group})
     subject.run(params, optimizer, range(3))
     twin = _alone(subject, 1, 3, **options)
     worst = gap(params[1].detach() - start[1], twin.detach() - start[1])
