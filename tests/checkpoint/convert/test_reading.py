@@ -87,6 +87,20 @@ def test_a_missing_rank_is_said(written: Path, tmp_path: Path) -> None:
         foreign.read(tmp_path)
 
 
+def test_a_missing_model_file_is_said(written: Path, tmp_path: Path) -> None:
+    for path in (written / "deepspeed-stage2-fp32" / "at3").glob("*_optim_states.pt"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(CheckpointError, match=r"mp_rank_00_model_states\.pt cannot be read: No such file"):
+        foreign.read(tmp_path)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
+        foreign.read(tmp_path / "absent.pt")
+    with pytest.raises(CheckpointError, match="a folder without files of DeepSpeed"):
+        foreign.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "rule", "names"),
     [

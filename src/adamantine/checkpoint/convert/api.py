@@ -124,7 +124,8 @@ def _plain(state: OptimizerState, report: ConversionReport, optimizer: str | Non
         report.lost.append("the codes themselves: quantizing again gives others where a block's scale moves")
     if not state.named:
         report.lost.append("the names: the source numbers its parameters (give model= or names=)")
-    if unsaid := [number for number, group in enumerate(state.groups) if group.decay is None]:
+    decays = [float(group.hyper.get("weight_decay") or 0.0) != 0 for group in state.groups]
+    if unsaid := [n for n, group in enumerate(state.groups) if group.decay is None and decays[n]]:
         report.lost.append(f"the decay mode of group {unsaid[0]}: the source does not tell (give decay=)")
 
 

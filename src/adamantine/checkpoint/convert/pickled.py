@@ -67,8 +67,10 @@ def refusals(path: Path, what: str) -> Iterator[None]:
     """Whatever a parser raises on a hostile file becomes a CheckpointError that names the file."""
     try:
         yield
-    except (CheckpointError, FileNotFoundError, PermissionError, IsADirectoryError):
+    except CheckpointError:
         raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     except Exception as error:  # parsers of untrusted bytes raise anything
         said = " ".join(str(error).split())[:200]
         raise CheckpointError(

@@ -13,6 +13,8 @@ from adamantine.rules import decay as units
 from adamantine.rules.decay import Mode
 
 _PEAKS = ("peak_lr", "max_lr", "initial_lr", "highest_lr", "constructed_lr")
+#: Modes that only adamantine's classes have.
+_OURS = ("independent", "corrected", "cautious")
 #: What a group cannot do without, and nothing can be guessed for.
 _NEEDED = ("lr", "weight_decay")
 
@@ -72,7 +74,7 @@ def as_mode(group: Group, number: int, mode: str, report: ConversionReport) -> N
             f"{strength:.6g}{exact}"
         )
     group.decay = mode
-    if "decay" in group.hyper:
+    if "decay" in group.hyper or mode in _OURS:
         group.hyper["decay"] = mode
     if "decoupled_weight_decay" in group.hyper:
         group.hyper["decoupled_weight_decay"] = mode != "l2"
@@ -86,11 +88,14 @@ def class_of(state: OptimizerState) -> str | None:
     >>> class_of(OptimizerState("optax", [Group(["w"], {}, "decoupled")], {"w": adam}))
     'torch.optim.AdamW'
     """
-    if state.optimizer is not None and state.layout in {"adamantine", "torch"}:
+    foreign_mode = any(g.decay in _OURS for g in state.groups) and "torch.optim" in (state.optimizer or "")
+    if state.optimizer is not None and state.layout == "adamantine" and not foreign_mode:
         return state.optimizer
     modes = {group.decay for group in state.groups if float(group.hyper.get("weight_decay") or 0.0) != 0}
     modes = modes or {group.decay for group in state.groups}
-    ours = all("constructed_lr" in group.hyper for group in state.groups)
+    ours = all("constructed_lr" in g.hyper for g in state.groups) or any(
+        g.decay in _OURS for g in state.groups
+    )
     adams = {"decoupled": "AdamW", "l2": "Adam"}
     if ours:
         names = {"lion": "Lion", "adam": adams.get(str(next(iter(modes))), "AdamW"), "amsgrad": "AdamW"}
