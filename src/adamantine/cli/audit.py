@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -46,7 +46,7 @@ EXAMPLES = """
 def audit(
     target: Annotated[
         str | None,
-        typer.Argument(help="module:function or path/to/file.py:function.", metavar="[TARGET]"),
+        typer.Argument(help="module:function or path/to/file.py:function.", metavar="TARGET"),
     ] = None,
     steps: Annotated[
         int | None,
@@ -54,6 +54,13 @@ def audit(
     ] = None,
     steps_per_epoch: Annotated[
         int | None, typer.Option(help="For timescales in epochs.", rich_help_panel=RUN)
+    ] = None,
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            help="step or epoch: how often scheduler.step() is called. Default: judged by its length.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
@@ -129,6 +136,7 @@ def audit(
                 steps=steps,
                 steps_per_epoch=steps_per_epoch,
                 scheduler=loaded.scheduler,
+                interval=cast("Literal['step', 'epoch'] | None", interval),  # which audit checks
                 ignore=ignore or [],
             )
             report = result.report

@@ -69,6 +69,7 @@ def test_findings_are_shown_and_fail() -> None:
         (("mytrain.py:build", "--ignore", "no-such-code"), 2),
         (("mytrain.py:build", "--fail-on", "sometimes"), 2),
         (("mytrain.py:build", "--steps", "0"), 2),
+        (("mytrain.py:build", "--interval", "week"), 2),
         (("mytrain.py:build", "--lang", "fr"), 2),
         ((), 2),
     ],
