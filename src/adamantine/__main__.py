@@ -11,7 +11,7 @@ NEEDED = {  # by command
     "audit": ("torch", "jinja2"),
     "bench": ("torch", "matplotlib", "jinja2"),
     "check": ("torch",),
-    "checkpoint": ("safetensors",),
+    "checkpoint": ("torch",),
     "claims": ("torch", "sklearn", "scipy", "matplotlib"),
     "compare": ("torch", "sklearn", "scipy", "matplotlib", "jinja2"),
     "report": ("scipy", "matplotlib", "jinja2"),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from adamantine.audit.charts import Curve, curves, kept_chart, lr_chart
@@ -30,13 +26,14 @@ from adamantine.audit.view import (
     subject,
 )
 from adamantine.audit.written import many, one, percent
+from adamantine.report.html import HERE, rendered
 from adamantine.report.numbers import printable
 from adamantine.report.phrases import fill
-from adamantine.report.theme import Stroke, roles
+from adamantine.report.theme import Stroke
 from adamantine.report.words import Language, Words
 
 _KINDS = {"error": "failed", "warning": "refuted", "note": "open"}  # classes of the style sheet
-_SCRIPTS = (("adamantine.report", "copy.js"), ("adamantine.audit", "filter.js"))
+_SCRIPTS = ((HERE, "copy.js"), ("adamantine.audit", "filter.js"))
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,12 @@ def page(report: AuditReport, language: Language = "en", *, command: str = "", f
     findings = sorted_findings(report)
     lines = curves(report, language)
     shown = panels(report.ledger, language) if report.ledger else []
-    return _rendered(
+    return rendered(
+        "audit.html",
         language,
+        scripts=_SCRIPTS,
+        package="adamantine.audit",
+        dotted=lambda name: Markup("<wbr>.").join(name.split(".")),
         optimizer=printable(short_class(report.optimizer)),
         subject=subject(report).of(language),
         answer=printable(answer(report).of(language)),
@@ -189,28 +190,3 @@ def _reproduction(report: AuditReport, command: str, language: Language) -> dict
         versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
         facts.append((Words("versions", "版本").of(language), printable(versions)))
     return {"command": printable(command), "facts": facts, "manifest": ""}
-
-
-def _rendered(language: Language, **values: Any) -> str:
-    """From the templates here, which build on those of the report."""
-    own, base = jinja2.PackageLoader("adamantine.audit"), jinja2.PackageLoader("adamantine.report")
-    environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([own, base, jinja2.PrefixLoader({"report": base})]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = "\n".join(
-        resources.files(package).joinpath("templates", name).read_text(encoding="utf-8")
-        for package, name in _SCRIPTS
-    )
-    return environment.get_template("audit.html").render(
-        language=language,
-        say=lambda en, zh: Words(en, zh).of(language),
-        dotted=lambda name: Markup("<wbr>.").join(name.split(".")),
-        theme_roles=roles(),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
-    )

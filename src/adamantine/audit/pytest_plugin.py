@@ -1,7 +1,8 @@
 """A pytest plugin: the audit of a training script as a test, with fixtures instead of an import.
 
-It is an entry point, so pytest loads it in every run wherever adamantine is installed: it imports nothing but
-pytest until a fixture is used, and `adamantine.audit` imports torch when something of it is used.
+In `conftest.py`: ``pytest_plugins = ["adamantine.audit.pytest_plugin"]``. It is no entry point, since
+that would load NumPy in every pytest run of everybody who has adamantine installed. torch is imported when a
+fixture is used.
 
     def test_decay_is_what_we_think(assert_no_findings):
         model = build_model()

@@ -13,7 +13,7 @@ from adamantine.checkpoint.contents import Contents, Group, Parameter
 from adamantine.checkpoint.decay import class_name, mode_of
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.names import names_of, tell_all
-from adamantine.torch.checkpoint import _match as match_groups  # of groups by name, with its messages
+from adamantine.torch.checkpoint import match as match_groups  # of groups by name, with its messages
 from adamantine.torch.optimizer import Optimizer
 
 #: Slots of torch's classes that have the parameter's shape.

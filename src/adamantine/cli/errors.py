@@ -17,7 +17,7 @@ def errors_in_one_line(
     stopped: str = "Stopped; what is finished is kept. Resume with the same command.",
 ) -> Iterator[None]:
     """What the user can mend ends as one red line and exit code 2; Ctrl-C ends with what to do next."""
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Console(stderr=True, soft_wrap=True, emoji=False)
     try:
         yield
     except BrokenPipeError:  # the reader of our output has seen enough; click ends quietly

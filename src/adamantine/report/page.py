@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -23,6 +19,7 @@ from adamantine.report.claimtable import ClaimView, answer_of, headings, tally
 from adamantine.report.curves import has_curves, quantities
 from adamantine.report.figures import order_by_test
 from adamantine.report.heatmap import shared_norm
+from adamantine.report.html import HERE, rendered
 from adamantine.report.model import Comparison, MethodGrid
 from adamantine.report.numbers import printable
 from adamantine.report.phrases import Written, counted, fill, scores_of, term
@@ -37,10 +34,9 @@ from adamantine.report.tables import (
     not_measured,
     score_names,
 )
-from adamantine.report.theme import roles
 from adamantine.report.words import Language, Words
 
-_SCRIPTS = ("copy.js", "map.js")
+_SCRIPTS = ((HERE, "copy.js"), (HERE, "map.js"))
 
 #: An option in a text, with its quoted argument if it has one.
 _OPTION = re.compile(r"((?<![\w-])--[a-z][a-z-]*[a-z](?: '[^']*')?)")
@@ -66,9 +62,10 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
     article = ArticleTable.of(comparison, methods, language)
     advice = [with_options(line.of(language)) for line in comparison.advice]
     separability = SeparabilityTable.of(comparison, language)
-    return _rendered(
+    return rendered(
         "report.html",
         language,
+        scripts=_SCRIPTS,
         task=comparison.task,
         task_title=term(comparison.task_title or comparison.task).of(language),
         answer=comparison.answer.of(language),
@@ -105,9 +102,10 @@ def page(comparison: Comparison, language: Language = "en", claims: Sequence[Cla
 
 def claims_page(claims: Sequence[ClaimResult], language: Language = "en", command: str = "") -> str:
     """The page of a run of the claims alone."""
-    return _rendered(
+    return rendered(
         "claims-page.html",
         language,
+        scripts=_SCRIPTS,
         answer=answer_of(claims).of(language),
         reproduction=Reproduction(printable(command), [], ""),
         **_claims(claims, language),
@@ -120,26 +118,6 @@ def _claims(claims: Sequence[ClaimResult], language: Language) -> dict[str, Any]
         "tally": tally(claims, language),
         "claim_headings": headings(language),
     }
-
-
-def _rendered(template: str, language: Language, **values: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("adamantine.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = resources.files("adamantine.report").joinpath("templates")
-    script = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return environment.get_template(template).render(
-        language=language,
-        say=lambda en, zh: Words(en, zh).of(language),
-        theme_roles=roles(),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
-    )
 
 
 def _contents(language: Language, methods: bool, *parts: object) -> list[tuple[str, str]]:

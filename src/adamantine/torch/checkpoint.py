@@ -35,7 +35,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
             f"not an optimizer's state dict: no {sorted(missing)} among its keys "
             f"{sorted(map(str, state_dict))[:5]}; give what optimizer.state_dict() returned"
         )
-    matched = _match(optimizer.param_groups, state_dict["param_groups"])
+    matched = match(optimizer.param_groups, state_dict["param_groups"])
     groups = []
     for number, (live, saved, _) in enumerate(matched):  # a loop, since its warning counts frames
         groups.append(_merge(optimizer, number, live, saved, decay))
@@ -58,7 +58,7 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
         post_hook(optimizer)
 
 
-def _match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
+def match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
     """For every live group: its saved group, and the saved ids in the order of the live parameters."""
     if _tells_all(live_groups) and _tells_all(saved_groups):
         return _match_names(live_groups, saved_groups)
