@@ -59,7 +59,7 @@ def test_markdown():
     assert one.startswith(
         "| check | outcome | what was found |\n| --- | --- | --- |\n| `zero-lr` | ✓ passed |"
     )
-    assert "```python\nimport torch\n" in one
+    assert "```python\nimport copy\nimport torch\nfrom torch.optim import AdamW\n\n" in one
 
 
 @pytest.mark.parametrize(

@@ -98,10 +98,6 @@ def mode_flip(subject: Subject) -> Verdict:
     asked = []
     for sibling in siblings:
         try:
-            sibling.subject.build(subject.parameters(), lr=LR, weight_decay=0.0)
-        except Exception:  # a switch that contradicts another argument
-            continue
-        try:
             bare, decayed = (
                 [_after_loading(subject, source, decay) for source in (subject, sibling.subject)]
                 for decay in (0.0, WEIGHT_DECAY)
@@ -168,6 +164,8 @@ def _siblings(subject: Subject) -> list[_Sibling]:
     for switch in (switch for switch in SWITCHES if switch in subject.signature):
         value = not subject.value_of(switch)
         other = replace(subject, hyper={**subject.hyper, switch: value})
+        if not _constructs(other):  # it contradicts another argument
+            continue
         code = other.new("w", lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(" = ")[2]
         found.append(_Sibling(other, f"{subject.name}({switch}={value})", code))
     module, _, path = subject.reference.partition(":")
@@ -182,6 +180,14 @@ def _siblings(subject: Subject) -> list[_Sibling]:
             code = f"{module}.{other.new('w', lr=LR, weight_decay=WEIGHT_DECAY)[0].partition(' = ')[2]}"
             found.append(_Sibling(other, name, code))
     return found
+
+
+def _constructs(subject: Subject) -> bool:
+    try:
+        subject.build(subject.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    except Exception:
+        return False
+    return True
 
 
 def _flip_code(subject: Subject, sibling: _Sibling) -> list[str]:
