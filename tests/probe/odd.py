@@ -209,6 +209,25 @@ class Grows(Odd):
         p.sub_(group["lr"] * (direction(g + pull, state) - pull))
 
 
+class NowAndThen(Odd):
+    """Decay at every few steps, for all of them at once."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, weight_decay: float = 0.0, every: int = 4) -> None:
+        super().__init__(params, lr, weight_decay, every=every)
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        super().update(p, g, group, state)
+        if state["t"] % group["every"] == 0:
+            p.mul_(1 - group["every"] * group["lr"] * group["weight_decay"])
+
+
+class FlippedL2(Odd):
+    """L2 added before the gradient is turned around for ``maximize``: it drives weights away from 0."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        p.add_(group["lr"] * (g + group["weight_decay"] * p))
+
+
 class PlainAfter(Odd):
     """SGD without momentum that shrinks after the step: the one such order that is not L2."""
 

@@ -97,6 +97,21 @@ def test_growth_is_named() -> None:
     assert "away from 0" in found.evidence
 
 
+@pytest.mark.parametrize(
+    ("every", "seen"), [(4, "in step 4, 8 of"), (10, "until step 10"), (100, "until step 100")]
+)
+def test_decay_now_and_then_is_neither_ignored_nor_fixed(every: int, seen: str) -> None:
+    found = behaviour_of(odd.NowAndThen([parameter()], lr=1e-2, weight_decay=0.1, every=every))
+    assert (found.decay, found.shrink) == ("other", None)
+    assert seen in found.evidence
+
+
+def test_decay_of_the_wrong_sign_is_named() -> None:
+    found = behaviour_of(odd.FlippedL2([parameter()], lr=1e-2, weight_decay=0.1, maximize=True))
+    assert (found.decay, found.shrink) == ("other", None)
+    assert "away from 0, by 0.001" in found.evidence
+
+
 def test_an_optimizer_with_an_lr_of_its_own() -> None:
     found = behaviour_of(odd.OwnRate([parameter()], weight_decay=0.1))
     assert (found.decay, found.lr_power, found.shrink) == ("fixed", 0, pytest.approx(1e-3))

@@ -18,7 +18,7 @@ from adamantine.probe.behaviour import Behaviour
 from adamantine.probe.effect import Effect, arithmetic_eps
 from adamantine.probe.hypotheses import HYPOTHESES, best_of
 from adamantine.probe.rates import Rates
-from adamantine.probe.rig import PATIENT_STEPS, Rig
+from adamantine.probe.rig import LAZY_STEPS, PATIENT_STEPS, Rig
 from adamantine.probe.setting import Setting
 from adamantine.probe.tolerance import FACTORS, SURELY_SEEN, TOLERANCE
 from adamantine.probe.verdict import Verdict
@@ -120,13 +120,27 @@ class DryRun:
                 f"weight_decay={self.setting.weight_decay:g} at lr={self.setting.lr:g} moves the weights by "
                 f"no more than rounding does in {self.rig.dtype}"
             )
+        if (step := self._first_acting()) is not None:
+            return self.verdict.rarely(self.highest, step)
         return self.verdict.ignored(self.highest)
+
+    def _first_acting(self) -> int | None:
+        """The first step of a long run in which λ leaves a trace, for decay every ten or hundred steps."""
+        grads = self.rig.gradients(steps=LAZY_STEPS)
+        try:
+            pulled, still = (self.rig.run(value, grads) for value in (self.highest, self.setting.off))
+        except Exception:  # λ or many steps of the same kind are too much for it
+            return None
+        differs = (pulled != still).any(dim=1)
+        return int(differs.nonzero()[0]) if differs.any() else None
 
     # Which hypothesis fits.
 
     def _classify(self, effect: Effect) -> Behaviour | None:
         rates = self.rates.of_decay(effect.weight_decay)
         whole = rates is not None and bool(rates.any())
+        if rates is not None and (found := self.verdict.now_and_then(rates)):
+            return found
         first = torch.full((self.rig.steps,), effect.first_rate(), dtype=torch.float64)
         # by the first step where zero gradients tell nothing, or (AdamP) something else than real ones do
         for used in (rates, first) if rates is not None and whole else (first,):

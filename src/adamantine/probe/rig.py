@@ -17,6 +17,8 @@ from adamantine.probe.stepping import make_ready, take_step
 STEPS = 8
 #: For optimizers that only look on at first (AdaShift, ten steps).
 PATIENT_STEPS = 24
+#: Before decay is said never to act: some classes decay every ten or every hundred steps.
+LAZY_STEPS = 128
 
 
 class Hand(Protocol):

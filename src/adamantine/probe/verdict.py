@@ -11,7 +11,7 @@ from adamantine.probe.effect import Effect
 from adamantine.probe.hypotheses import HYPOTHESES, Hypothesis, Order
 from adamantine.probe.rates import Rates, first_nonzero, limit
 from adamantine.probe.setting import Setting, number
-from adamantine.probe.tolerance import CLEAR, GROWTH, TOLERANCE
+from adamantine.probe.tolerance import CLEAR, GROWTH, ROUNDINGS, TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,24 @@ class Verdict:
             evidence += f"; without a gradient a step takes {drift:.3g} of the weight all the same"
         return self._found("ignored", drift, evidence)
 
+    def rarely(self, highest: float, step: int) -> Behaviour:
+        """The same weights with any λ, until this step of a long run."""
+        evidence = (
+            f"λ acts now and then: weights are the same bits with weight_decay 0 and {highest:g} until step "
+            f"{step}, and no longer the same then"
+        )
+        return self._found("other", None, evidence)
+
+    def now_and_then(self, rates: Tensor) -> Behaviour | None:
+        """None unless the weight shrinks in some steps only, once it has begun."""
+        begun = rates[first_nonzero(rates) :]
+        acts = begun.abs() > ROUNDINGS * self.rates.eps
+        if bool(acts.all()) or not bool(acts.any()):
+            return None
+        steps = ", ".join(str(int(i) + 1) for i in (rates.abs() > ROUNDINGS * self.rates.eps).nonzero())
+        evidence = f"without a gradient λ acts now and then: in step {steps} of the first {len(rates)} only"
+        return self._found("other", None, evidence)
+
     def l2(self, effect: Effect, rates: Tensor | None, *, memoryless: bool) -> Behaviour:
         """``rates`` None: without a gradient the weight does not shrink as a whole, so L2 is divided."""
         evidence = "adding λθ to the gradients by hand gives the same weights"
@@ -61,6 +79,9 @@ class Verdict:
         """The weight shrinks by ``rates``; which mode that is."""
         lr, weight_decay = self.setting.lr, effect.weight_decay
         rate = float(rates[first_nonzero(rates)])
+        if rate < 0:
+            evidence = f"λ={weight_decay:g} drives weights away from 0, by {-rate:.3g} of the weight per step"
+            return self._found("other", None, evidence, order)
         first, last = self._ends(rates, effect)
         if float(rates.max()) > GROWTH * rate and last > GROWTH * first:
             evidence = (
