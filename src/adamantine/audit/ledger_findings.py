@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from adamantine.audit.distortion import Spread
 from adamantine.audit.equilibrium import RELAXES
 from adamantine.audit.ledger_watch import Watch, Watched
@@ -106,7 +108,12 @@ def _nonfinite(rows: _Rows) -> Iterator[Finding]:
 
 
 def _stalled(rows: _Rows) -> Iterator[Finding]:
-    stalled = [(each, layer) for _, each, layer in rows if layer.rounded > STALLED]
+    # float32 that stands still has arrived at an optimum: no other format would help it.
+    stalled = [
+        (each, layer)
+        for _, each, layer in rows
+        if layer.rounded > STALLED and torch.finfo(each.p.dtype).bits < 32
+    ]
     if not stalled:
         return
     each, worst = max(stalled, key=lambda pair: pair[1].rounded)

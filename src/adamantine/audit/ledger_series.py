@@ -63,7 +63,8 @@ def layer_row(watched: Watched, series: Sequence[Numbers]) -> LayerRow:
     if not series:
         return LayerRow(watched.name, 0.0, 0.0, 0.0, 0.0, watched.norm, None, 0.0, watched.bad, watched.how)
     middle = {name: _median([numbers[name] for numbers in series]) for name in COLUMNS}
-    balance = series[-1]["equilibrium"]
+    # Not the first half, whose moments are young; nor the last step, whose lr may be 0.
+    balance = _median([numbers["equilibrium"] for numbers in series[len(series) // 2 :]])
     return LayerRow(
         name=watched.name,
         decay_step=middle["decay_step"],

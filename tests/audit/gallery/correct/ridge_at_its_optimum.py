@@ -16,7 +16,7 @@ def build() -> tuple[nn.Module, torch.optim.Optimizer]:
 def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     x = torch.randn(200, 10)
     y = x @ torch.randn(10, 1) + 0.1 * torch.randn(200, 1)
-    for _ in range(45):
+    for _ in range(100):
         optimizer.zero_grad()
         (model(x) - y).square().mean().backward()
         optimizer.step()
