@@ -31,6 +31,44 @@ def only(findings: Sequence[Finding], code: str) -> Finding:
     return found
 
 
+# λ that is not called weight_decay
+
+
+class _OtherName(torch.optim.Optimizer):
+    """Decoupled decay whose λ is called wd, as in Moonlight's Muon; or kept out of the groups."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, wd: float = 0.1, in_groups: bool = True) -> None:
+        super().__init__(params, {"lr": lr, "wd": wd} if in_groups else {"lr": lr})
+        self.wd, self.in_groups = wd, in_groups
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group.get("wd", self.wd)).sub_(group["lr"] * p.grad.sign())
+
+
+def test_decay_under_another_name_is_decay() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    found = audit(_OtherName(model.parameters()), model, steps=10_000)
+    assert {f.code: f.severity for f in found.findings} == {
+        "decays-bias": "warning",
+        "decays-norm": "warning",
+    }
+    assert "'wd': 0.0" in only(found.findings, "decays-norm").remedy.en
+    assert {(p.weight_decay, round(p.timescale or 0)) for p in found.report.parameters} == {(0.1, 10_000)}
+    assert told(_OtherName(model.parameters(), wd=0.0), model) == {}
+
+
+def test_decay_that_no_group_states_is_shown() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    found = audit(_OtherName(model.parameters(), in_groups=False), model, steps=10_000)
+    assert [(f.code, f.severity) for f in found.findings] == [("unknown-decay", "note")]
+    assert "0.01 % of each weight" in found.findings[0].reason.en
+    assert all(p.decays and p.shrink == pytest.approx(1e-4) for p in found.report.parameters)
+
+
 # Modes
 
 

@@ -89,7 +89,7 @@ class _Writer:
         """The call, after what its groups need."""
         for text in dict.fromkeys(plan.comments):
             self.body += _comment(f"# {text}")
-        settings = {key: self._value(key, value, plan) for key, value in plan.settings.items()}
+        settings = {plan.spelled(key): self._value(key, value, plan) for key, value in plan.settings.items()}
         if compact is not None:
             self.imports.add("from adamantine import param_groups")
             groups, settings = compact, {k: v for k, v in settings.items() if k not in {"lr", "weight_decay"}}
@@ -138,7 +138,9 @@ class _Writer:
         said = f"matching({', '.join(patterns)})"
         if len(said) > _WIDTH - 30:
             said = "matching(\n" + "".join(f"        {pattern},\n" for pattern in patterns) + "    )"
-        settings = "".join(f', "{key}": {self._value(key, v, plan)}' for key, v in group.settings.items())
+        settings = "".join(
+            f', "{plan.spelled(key)}": {self._value(key, v, plan)}' for key, v in group.settings.items()
+        )
         return f'{{"params": {said}{settings}}}'
 
     def _value(self, key: str, value: Any, plan: NewOptimizer) -> str:
@@ -162,6 +164,7 @@ def _compact(plan: NewOptimizer, model: Any, names: list[str]) -> str | None:
         or len(decays - {0.0, None}) > 1
         or trained != wanted_trained
         or plan.conversions
+        or plan.spelled("weight_decay") != "weight_decay"  # the one key that `param_groups` writes
     ):
         return None
     lr, decay = lrs.pop(), max((d for d in decays if d), default=0.0)

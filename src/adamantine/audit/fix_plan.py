@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from adamantine.audit.model import AuditReport
+from adamantine.probe.sandbox import DECAY_KEYS, decay_key
 
 #: Who decays and who is listed: mended by making the groups anew.
 OF_GROUPS = (
@@ -69,6 +70,10 @@ class NewOptimizer:
     def name(self) -> str:
         """The class, as the program calls it."""
         return self.cls.__qualname__
+
+    def spelled(self, setting: str) -> str:
+        """A setting's name for this class; λ is ``weight_decay`` in this plan whatever the class calls it."""
+        return _decay_argument(self.cls) if setting == "weight_decay" else setting
 
 
 def planned(report: AuditReport, optimizers: Sequence[Any], named: Mapping[str, Any]) -> list[NewOptimizer]:
@@ -251,9 +256,9 @@ _NONE = object()
 
 def _arguments(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
     """Those that the class takes and that are not its defaults; lr and weight_decay whatever they are."""
-    takes = inspect.signature(cls).parameters
+    takes = _takes(cls)
     found = {}
-    for name, value in settings.items():
+    for name, value in _named_alike(settings):
         value = _plain(value)
         if name not in takes or name in _KEPT_BY_OTHERS or value is _NONE:
             continue
@@ -262,12 +267,31 @@ def _arguments(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
     return found
 
 
+def _decay_argument(cls: type) -> str:
+    """What the class calls λ."""
+    takes = inspect.signature(cls).parameters
+    return next((key for key in DECAY_KEYS if key in takes), DECAY_KEYS[0])
+
+
+def _takes(cls: type) -> dict[str, inspect.Parameter]:
+    """The arguments of a class, λ under the name of this plan."""
+    own = _decay_argument(cls)
+    takes = inspect.signature(cls).parameters
+    return {"weight_decay" if name == own else name: parameter for name, parameter in takes.items()}
+
+
+def _named_alike(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Settings of a group, or defaults, λ under the name of this plan."""
+    own = decay_key(settings)
+    return (("weight_decay" if name == own else name, value) for name, value in settings.items())
+
+
 def _group_arguments(group: Mapping[str, Any], plan: NewOptimizer) -> dict[str, Any]:
     """A group's lr before any schedule, its λ, and what else differs from the call's arguments."""
-    takes = inspect.signature(plan.cls).parameters
+    takes = _takes(plan.cls)
     found = {}
     cycled = {"betas", "momentum"} if "max_momentum" in group else set()  # OneCycleLR's, not the user's
-    for name, value in group.items():
+    for name, value in _named_alike(group):
         value = _plain(_own_lr(group) if name == "lr" else value)
         if name in _KEPT_BY_OTHERS or value is _NONE or name not in takes or name in cycled:
             continue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from adamantine.audit.schedule import number
+from adamantine.audit.schedule import decay_of, number
 from adamantine.probe import Behaviour
 from adamantine.schedules import peak_lr
 
@@ -38,7 +38,7 @@ def removed(
         The fraction of the shape of ``lr``; None where there is no single number.
     """
     eta, decay = np.asarray(lr, dtype=np.float64), np.asarray(weight_decay, dtype=np.float64)
-    now = number(settings.get("lr", np.nan)), number(settings.get("weight_decay") or 0.0)
+    now = number(settings.get("lr", np.nan)), decay_of(settings) or 0.0
     if behaviour.decay in {"none", "ignored"}:
         # λ may be raised later from 0: what it then does is not known before it is probed.
         return np.zeros(np.broadcast(eta, decay).shape)
@@ -53,10 +53,13 @@ def removed(
         if behaviour.source == "probe" and behaviour.shrink is not None and present > 0:
             found = found * (behaviour.shrink / present)
         return found
-    if behaviour.shrink is None or not now[1] > 0:
+    if behaviour.shrink is None:
         return None
-    share = behaviour.shrink * decay / now[1]
+    # λ that no group states stays as it is
+    share = behaviour.shrink * decay / now[1] if now[1] > 0 else behaviour.shrink * np.ones_like(decay)
     if behaviour.decay == "fixed":
+        return share * np.ones_like(eta)
+    if behaviour.lr_power is None and bool((eta == now[0]).all()):
         return share * np.ones_like(eta)
     if behaviour.lr_power is None or not now[0] > 0:
         return None

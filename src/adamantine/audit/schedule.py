@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from adamantine.audit.errors import AuditError
 from adamantine.audit.horizon import counts_epochs, horizon
 from adamantine.audit.model import Plan
+from adamantine.probe.sandbox import decay_key
 from adamantine.report.words import Words
 
 Numbers = NDArray[np.float64]
@@ -64,8 +65,13 @@ def number(value: Any) -> float:
 
 def _numbers(group: Mapping[str, Any]) -> tuple[float, float]:
     """lr and λ; NaN and 0 for a group without the key."""
-    decay = group.get("weight_decay")
-    return number(group.get("lr", math.nan)), 0.0 if decay is None else number(decay)
+    return number(group.get("lr", math.nan)), decay_of(group) or 0.0
+
+
+def decay_of(group: Mapping[str, Any]) -> float | None:
+    """λ of a group under whatever name it has there; None without one."""
+    value = group.get(decay_key(group))
+    return None if value is None else number(value)
 
 
 def unwrapped(schedulers: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from adamantine.audit.errors import AuditError
 from adamantine.audit.members import Parameter, members, named_modules
 from adamantine.audit.model import Plan
 from adamantine.audit.rates import removed
-from adamantine.audit.schedule import Course, Numbers, Own, course, number, settled, unwrapped
+from adamantine.audit.schedule import Course, Numbers, Own, course, decay_of, number, settled, unwrapped
 from adamantine.probe import Behaviour
 from adamantine.report.words import Words
 from adamantine.schedules import peak_lr
@@ -42,13 +42,19 @@ class Group:
     @property
     def weight_decay(self) -> float | None:
         """The present λ; None without the key."""
-        value = self.settings.get("weight_decay")
-        return None if value is None else number(value)
+        return decay_of(self.settings)
 
     @property
     def acts(self) -> bool:
         """Whether decay touches weights at any step of the course, as far as is known."""
+        if self.is_unstated:
+            return True
         return float(np.max(self.decays)) > 0 and self.behaviour.decay not in {"none", "ignored"}
+
+    @property
+    def is_unstated(self) -> bool:
+        """Whether weights shrink though the group states no λ: it is kept elsewhere, or has another name."""
+        return not self.weight_decay and self.behaviour.decay == "other" and bool(self.behaviour.shrink)
 
     @property
     def is_l2_in_adaptive(self) -> bool:

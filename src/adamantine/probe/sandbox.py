@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -83,7 +83,7 @@ def like(
     )
 
 
-def decay_key(group: dict[str, Any]) -> str:
+def decay_key(group: Mapping[str, Any]) -> str:
     """The name under which this group keeps λ, or would."""
     return next((key for key in DECAY_KEYS if key in group), DECAY_KEYS[0])
 

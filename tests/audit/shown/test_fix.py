@@ -176,3 +176,28 @@ def test_what_no_program_can_mend_stays_as_advice() -> None:
     fix = fixed(audit(optimizer, model).report, optimizer, model)
     assert fix.mended == ()
     assert "# Not mended here, rounds-to-nothing: " in fix.program
+
+
+class OtherName(torch.optim.Optimizer):
+    """λ is called wd."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, wd: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr, "wd": wd})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.mul_(1 - group["lr"] * group["wd"]).sub_(group["lr"] * p.grad.sign())
+
+
+@pytest.mark.parametrize("style", ["adamantine", "torch"])
+def test_the_class_is_called_with_its_own_name_of_the_decay(style: Any) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+    optimizer = OtherName(model.parameters(), lr=0.01, wd=0.05)
+    fix = fixed(audit(optimizer, model).report, optimizer, model, style=style)
+    made: Any = {"model": model, "OtherName": OtherName}
+    exec("\n".join(line for line in fix.program.splitlines() if "import OtherName" not in line), made)
+    assert [(g["lr"], g["wd"]) for g in made["optimizer"].param_groups] == [(0.01, 0.05), (0.01, 0.0)]
+    assert codes(audit(made["optimizer"], model)) == set()

@@ -10,6 +10,7 @@ from adamantine.audit.checks.kind import (
     by_class,
     grouped_call,
     groups_call,
+    percent,
     places,
     settings_of,
 )
@@ -169,7 +170,29 @@ def decay_ignores_lr(subject: Subject) -> Iterator[Finding]:
 def unknown_decay(subject: Subject) -> Iterator[Finding]:
     """Note: nothing is known to be wrong."""
     odd = [g for g in subject.groups if g.acts and g.behaviour.decay in {"unknown", "other"}]
-    for name, groups in by_class(odd).items():
+    for name, groups in by_class([g for g in odd if g.is_unstated]).items():
+        yield UNKNOWN_DECAY.finding(
+            title=Words(
+                f"{name} shrinks weights though their group states no λ",
+                f"{name} 会收缩权重，尽管组里没有写 λ",
+            ),
+            reason=Words(
+                f"A step without a gradient takes {percent(max(g.behaviour.shrink or 0.0 for g in groups))} "
+                f"of each weight in {places(groups).en}, of biases and normalizations too: weight_decay=0 "
+                "in a group spares nothing from it.",
+                f"没有梯度时，每一步仍会去掉{places(groups).zh}中每个权重的 "
+                f"{percent(max(g.behaviour.shrink or 0.0 for g in groups))}，偏置和归一化参数也一样："
+                "在组里写 weight_decay=0 也免除不了。",
+            ),
+            remedy=Words(
+                "Set its own argument for that to 0 and state weight_decay per group, or give what must not "
+                "decay to an optimizer without it.",
+                "把它自己的相应参数设为 0，在各组里写明 weight_decay；"
+                "或把不该衰减的参数交给没有衰减的优化器。",
+            ),
+            groups=groups,
+        )
+    for name, groups in by_class([g for g in odd if not g.is_unstated]).items():
         cls = type(groups[0].optimizer)
         said = (
             Words(f"{name} cannot be dry-run", f"无法试运行 {name}")

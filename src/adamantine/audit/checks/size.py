@@ -93,7 +93,7 @@ def size_of_decay(subject: Subject) -> Iterator[Finding]:
     mistaken or the memory is a handful of steps, a note where decay is harmlessly weak (fine-tuning)."""
     judged: dict[str, list[Group]] = {}
     for group in subject.groups:
-        if group.acts and any(p.tensor.requires_grad for p in group.members):
+        if group.acts and not group.is_unstated and any(p.tensor.requires_grad for p in group.members):
             code = _judgement(subject, group)
             if code:
                 judged.setdefault(code, []).append(group)

@@ -8,6 +8,7 @@ from adamantine.audit.checks.kind import Kind, class_name, counted, grouped_call
 from adamantine.audit.members import Parameter, is_flattened
 from adamantine.audit.model import Finding, Severity
 from adamantine.audit.subject import Group, Subject
+from adamantine.probe.sandbox import decay_key
 from adamantine.report.words import Words
 
 _PARAM_GROUPS = Words(
@@ -48,7 +49,7 @@ DECAYS_SCALAR = Kind(
         "温度、LayerScale、PReLU 斜率之类各有自己的含义和大小；0 并不是它们的“简单”取值。",
     ),
     remedy=_PARAM_GROUPS,
-    source="openai/CLIP issue 46; ServiceNow/Fast-LLM pull 545; timm spares ndim <= 1",
+    source="majumderb/rezero issue 14; ServiceNow/Fast-LLM pull 545; timm spares ndim <= 1",
 )
 DECAYS_TABLE = Kind(
     code="decays-table",
@@ -137,7 +138,7 @@ def decays_what_it_should_not(subject: Subject) -> Iterator[Finding]:
     """
     found: dict[tuple[str, Severity], list[tuple[Group, Parameter]]] = {}
     for group in subject.groups:
-        if not group.acts:
+        if not group.acts or group.is_unstated:  # no group could spare them: `unknown_decay` says so
             continue
         for parameter in group.members:
             kind, _, _ = _NOUNS.get(parameter.verdict.kind, _OTHER)
@@ -251,5 +252,11 @@ def _tradition(severity: Severity, kind: Kind) -> Words:
 
 def _grouping(groups: Sequence[Group]) -> Words:
     """The call that makes the groups, with this optimizer's numbers."""
+    key = decay_key(groups[0].settings)
+    if key != "weight_decay":  # adamantine.param_groups writes that key alone
+        return Words(
+            f"Give them a group of their own: {{'params': [...], '{key}': 0.0}}.",
+            f"把它们放进单独的组：{{'params': [...], '{key}': 0.0}}。",
+        )
     call = grouped_call(class_name(groups[0].optimizer), groups)
     return Words(f"Group the parameters: {call}", f"给参数分组：{call}")
