@@ -427,6 +427,38 @@ def test_a_cosine_that_climbs_again() -> None:
     assert told(optimizer, model, scheduler=per_epoch, steps=10_000, steps_per_epoch=100) == {}
 
 
+def test_a_cosine_after_a_warmup_that_climbs_again() -> None:
+    model = matrix()
+
+    def found(make: Any, steps: int) -> dict[str, str]:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
+        warmup = torch_schedulers.LinearLR(optimizer, 0.01, 1.0, 500)
+        cosine = torch_schedulers.CosineAnnealingLR(optimizer, T_max=5000)
+        return told(optimizer, model, scheduler=make(optimizer, warmup, cosine), steps=steps)
+
+    def sequence(optimizer: Any, *members: Any) -> Any:
+        return torch_schedulers.SequentialLR(optimizer, list(members), [500])
+
+    def chain(optimizer: Any, *members: Any) -> Any:
+        return torch_schedulers.ChainedScheduler(list(members))
+
+    for make, end in ((sequence, 5_500), (chain, 5_000)):
+        assert found(make, end) == {}
+        assert found(make, 2 * end) == {"schedule-ends-early": "warning"}
+
+
+def test_what_is_left_of_a_run_does_not_make_its_decay_weak() -> None:
+    model = matrix()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-3)
+    scheduler = torch_schedulers.LambdaLR(optimizer, lambda step: 1.0)
+    assert told(optimizer, model, scheduler=scheduler, steps=10_000) == {"unit-of-another-mode": "warning"}
+    assert told(optimizer, model, scheduler=scheduler, steps=100_000) == {}
+    optimizer.step()
+    for _ in range(99_000):
+        scheduler.step()
+    assert told(optimizer, model, scheduler=scheduler, steps=100_000) == {}
+
+
 def test_the_scheduler_of_another_optimizer() -> None:
     model = matrix()
     old, new = (torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1) for _ in range(2))

@@ -42,13 +42,16 @@ def gain(module: nn.Module, attribute: str) -> Gain | None:
     >>> gain(Strange(), "w").reason
     "normalization (Strange: output unchanged by its input's scale, multiplied by w)"
     """
+    if (  # first what costs nothing: a ParameterList has thousands of its own
+        type(module).__module__.startswith("torch.")
+        or type(module).forward is nn.Module.forward
+        or next(module.children(), None) is not None
+    ):
+        return None
     own = dict(module.named_parameters(recurse=False))
     tensor = own.get(attribute)
     if (
         tensor is None
-        or type(module).__module__.startswith("torch.")
-        or type(module).forward is nn.Module.forward
-        or next(module.children(), None) is not None
         or not tensor.is_floating_point()
         or tensor.device.type == "meta"
         or not 1 < tensor.numel() <= _MOST_ELEMENTS

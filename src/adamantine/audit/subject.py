@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Group:
         """The present λ; None without the key."""
         return decay_of(self.settings)
 
-    @property
+    @cached_property
     def acts(self) -> bool:
         """Whether decay touches weights at any step of the course, as far as is known."""
         if self.is_unstated:
@@ -65,13 +66,13 @@ class Group:
         """Fraction of a weight without gradient that one step removes; None without a single number."""
         return removed(self.behaviour, self.settings, lr, weight_decay, self.peak_lr)
 
-    @property
+    @cached_property
     def shrink(self) -> float | None:
         """`removed` now."""
         found = self.removed(self.lr, self.weight_decay or 0.0)
         return None if found is None or not np.isfinite(found) else float(found)
 
-    @property
+    @cached_property
     def peak_shrink(self) -> float | None:
         """The most that any step of the course removes, or would at the peak lr."""
         highest = self.removed(self.peak_lr, self.weight_decay or 0.0)

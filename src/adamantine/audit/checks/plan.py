@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from adamantine.audit.checks.kind import Kind, places
@@ -146,10 +146,9 @@ def schedule_ends_early(subject: Subject) -> Iterator[Finding]:
                 f"训练有 {subject.plan.steps or 0:,} 步；在第 {step:,} 步它报告：{words}",
             ),
         )
-    for scheduler in subject.schedulers:
-        if type(scheduler).__name__ != "CosineAnnealingLR" or not subject.course.known:
-            continue
-        end = scheduler.T_max * (subject.plan.steps_per_epoch or 1 if subject.plan.interval == "epoch" else 1)
+    stride = subject.plan.steps_per_epoch or 1 if subject.plan.interval == "epoch" else 1
+    for scheduler, begin in _cosines(subject.schedulers) if subject.course.known else ():
+        end = (begin + scheduler.T_max) * stride
         groups = [
             g for g in subject.groups if g.optimizer is scheduler.optimizer and _climbs(subject, g, end)
         ]
@@ -167,6 +166,19 @@ def schedule_ends_early(subject: Subject) -> Iterator[Finding]:
                 ),
                 groups=groups,
             )
+
+
+def _cosines(schedulers: Iterable[Any], begin: int = 0) -> Iterator[tuple[Any, int]]:
+    """Every CosineAnnealingLR that runs to the end, those in a SequentialLR or ChainedScheduler too, with the
+    call at which it begins."""
+    for scheduler in schedulers:
+        if type(scheduler).__name__ == "CosineAnnealingLR":
+            yield scheduler, begin
+        members = getattr(scheduler, "_schedulers", ())
+        if milestones := getattr(scheduler, "_milestones", ()):  # SequentialLR: the last one stays
+            yield from _cosines(members[-1:], begin + int(milestones[-1]))
+        else:
+            yield from _cosines(members, begin)
 
 
 def _climbs(subject: Subject, group: Group, end: int) -> bool:

@@ -104,7 +104,7 @@ def size_of_decay(subject: Subject) -> Iterator[Finding]:
 
 def _judgement(subject: Subject, group: Group) -> str | None:
     shrink, decay = group.peak_shrink, float(group.decays.max())
-    if not shrink:
+    if not shrink or shrink < 0:
         return None
     if shrink >= 1:
         return "above"
@@ -113,7 +113,8 @@ def _judgement(subject: Subject, group: Group) -> str | None:
     if _forgets(subject.plan, 1 / shrink):
         return "short"
     is_habit = group.behaviour.decay in {"decoupled", "cautious", "corrected"} and decay <= LARGEST_L2_HABIT
-    kept = subject.kept(group)
+    # in the middle of a run, what is left of it says nothing of the whole
+    kept = subject.kept(group) if subject.course.at[0] == 0 else None
     if kept is not None and kept > UNTOUCHED:
         return "habit" if is_habit and group.behaviour.adaptive is not False else "long"
     return None
