@@ -177,6 +177,17 @@ class TrustRatio(Odd):
         p.sub_(group["lr"] * p.norm() / u.norm() * u)
 
 
+class Lars(Odd):
+    """L2 and gradient, scaled together to a share of the weight's norm; vectors are left out of both."""
+
+    def update(self, p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
+        if p.ndim > 1:
+            g = g + group["weight_decay"] * p
+            g = 1e-3 * p.norm() / g.norm() * g
+        state["m"] = 0.9 * state.get("m", torch.zeros_like(g)) + g
+        p.sub_(group["lr"] * state["m"])
+
+
 class MomentumL2(Odd):
     """SGD with momentum and L2."""
 

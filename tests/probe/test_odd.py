@@ -30,6 +30,7 @@ CASES: list[tuple[type, str, str, bool | None, int | None, float | None]] = [
     (odd.ConstantPull, "other", "unclear", True, None, None),
     (odd.ThroughMomentum, "other", "unclear", True, None, 20.0),
     (odd.TrustRatio, "other", "unclear", True, None, None),
+    (odd.Lars, "l2", "unclear", None, None, None),
     (odd.StableDecay, "other", "unclear", True, None, None),
     (odd.Averaged, "decoupled", "unclear", True, 1, 1.0),
     (odd.Grows, "other", "unclear", True, None, None),

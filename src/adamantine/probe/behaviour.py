@@ -22,7 +22,8 @@ class Behaviour:
 
     decay: Decay
     #: Whether a step is divided by a running size of the gradients (Adam, RMSprop, Adagrad, Lion's sign):
-    #: g and 1000 g give nearly the same step. With it, L2 is not weight decay.
+    #: g and 1000 g give nearly the same step. With it, L2 is not weight decay. None: not measured, or L2 that
+    #: is divided by one number for a whole tensor (LARS), or where gradients are small alone.
     adaptive: bool | None
     #: Fraction of a weight that one step removes where the gradient is zero, at the group's present lr:
     #: η·λ for ``decoupled``; η·λ/(1-μ), the long run, for SGD with L2 and momentum μ, whose buffer repeats
