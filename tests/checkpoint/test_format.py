@@ -267,6 +267,11 @@ def test_headers_that_lie(path):
         (lambda m: m.update(extra={"$tuple": [], "$set": []}), "is no form of version 1"),
         (lambda m: m.update(extra={"$set": [[1]]}), "is no form of version 1"),
         (lambda m: m.update(extra={"$dict": [[1, 2], [1, 3]]}), "is no form of version 1"),
+        (lambda m: m.update(extra={"$size": [10**30]}), "is no form of version 1"),
+        (lambda m: m.update(extra={"$complex": ["1j"]}), "is no form of version 1"),
+        (lambda m: m.update(extra="\ud800"), "half of a surrogate pair"),
+        (lambda m: m["optimizer"]["groups"][0]["hyper"].update(lr=10**400), "lr is inf"),
+        (lambda m: m["optimizer"]["parameters"][0]["state"].update(steps=10**400), "steps of w is inf"),
         (lambda m: m.update(extra=json.loads("[" * 90 + "]" * 90)), "nested more than 64"),
         (lambda m: m["tensors"]["optimizer/w/exp_avg"].update(order=[0, 0]), "does not order 2 dimensions"),
         (lambda m: m["tensors"]["optimizer/w/exp_avg"].update(dtype="object"), "dtype 'object' is none of"),
@@ -277,6 +282,28 @@ def test_manifests_that_lie(path, change, message):
     resign(path, change)
     with pytest.raises(CheckpointError, match=message):
         read(path)
+
+
+def test_what_would_take_hours_is_refused_at_once(path):
+    """Numbers of the same hash in a set, and places spelled out below keys of a million letters."""
+    members = [number * (2**61 - 1) for number in range(100_000)]
+    resign(path, lambda m: m.update(extra={"$set": members}))
+    with pytest.raises(CheckpointError, match="keys with the same hash"):
+        read(path)
+    resign(path, lambda m: m.update(extra={"k" * 1_000_000: [0] * 500_000}))
+    assert len(read(path).extra) == 1
+
+
+def test_more_bytes_than_there_is_memory(tmp_path):
+    """A file with a hole takes no room on the disk."""
+    path, size = tmp_path / "x.safetensors", 2**42
+    join(path, {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}, b"")
+    try:
+        os.truncate(path, path.stat().st_size + size)
+    except OSError:
+        pytest.skip("a file system without holes")
+    with pytest.raises(CheckpointError, match="more memory than there is"):
+        container.read_tensor(container.read_header(path), "a")
 
 
 def test_an_edited_manifest_is_found(path):
@@ -345,7 +372,8 @@ def test_shards_that_are_missing_swapped_or_links(index):
 
 
 def test_an_index_that_is_none(index):
-    for content in ("[]", "{}", '{"metadata": {}, "weight_map": []}', "{", "null"):
+    hostile = '{"metadata": {}, "weight_map": {"a": "\\ud800.safetensors"}}'
+    for content in ("[]", "{}", '{"metadata": {}, "weight_map": []}', "{", "null", hostile):
         index.write_text(content)
         with pytest.raises(CheckpointError):
             read(index)
@@ -362,6 +390,9 @@ def test_the_index_may_be_linked_to_from_elsewhere(index, tmp_path):
 def test_things_that_are_no_files(tmp_path):
     with pytest.raises(CheckpointError, match="cannot be read: No such file"):
         read(tmp_path / "none.safetensors")
+    for name in ("x" * 300, "a\0"):
+        with pytest.raises(CheckpointError, match="cannot be read: "):
+            read(tmp_path / f"{name}.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(CheckpointError, match="not a file"):
         read(tmp_path / "folder.safetensors")

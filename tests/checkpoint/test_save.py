@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -85,6 +87,7 @@ def test_values_keep_their_types(path):
     array = back(path, np.arange(6, dtype=np.uint16).reshape(2, 3))
     assert array.dtype == np.uint16
     assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert back(path, np.broadcast_to(np.ones(1), (2,))).tolist() == [1, 1]  # which may not be written to
 
 
 def test_views_of_one_memory(path):
@@ -160,6 +163,9 @@ class Odd:
         (torch.ones(2).to_sparse(), r"extra/it is a sparse tensor .*to_dense"),
         (torch.ones(2, device="meta"), r"extra/it is on the meta device"),
         (np.array(["text"]), r"extra/it is a numpy array of <U4"),
+        (np.arange(2, dtype=">f4"), r"extra/it is a numpy array of >f4"),
+        (np.ma.masked_array([1.0], [True]), r"extra/it is a numpy\.ma\.(core\.)?MaskedArray"),
+        ("name\udcff", r"a text that UTF-8 cannot hold, in .*name"),
         ([1 << 20000], r"extra/it/0 is a whole number of 20001 bits"),
     ],
 )
@@ -198,6 +204,21 @@ def test_hyperparameters_that_would_not_be_loaded_are_not_saved(path, hyper, mes
     write(path, contents)
 
 
+def test_what_could_not_be_read_is_not_written(path):
+    """A checkpoint that is refused when the run has crashed comes too late."""
+    for edit, message in (
+        (lambda c: setattr(c.parameters[0], "name", 5), "parameter 0: expected a text or null, found 5"),
+        (lambda c: setattr(c.parameters[0], "group", 1), "in group 1, but there are 1 groups"),
+        (lambda c: c.groups[0].hyper.update({1: 2}), "group 0: 1 is no name of a hyperparameter"),
+        (lambda c: setattr(c, "versions", None), "expected an object"),
+    ):
+        contents = holding()
+        edit(contents)
+        with pytest.raises(CheckpointError, match=message):
+            write(path, contents)
+    assert files(path) == []
+
+
 def test_the_name_of_the_file(tmp_path):
     for name in ("state.pt", ".safetensors", "state"):
         with pytest.raises(CheckpointError, match=r"the name of a checkpoint ends in \.safetensors"):
@@ -206,7 +227,20 @@ def test_the_name_of_the_file(tmp_path):
         write(tmp_path / "none" / "state.safetensors", holding())
     with pytest.raises(CheckpointError, match="Invalid max_shard_bytes: 0"):
         write(tmp_path / "state.safetensors", holding(), max_shard_bytes=0)
+    for name in ("x" * 300, "a\0"):
+        with pytest.raises(CheckpointError, match="cannot be written: "):
+            write(tmp_path / f"{name}.safetensors", holding())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [4, 10**9])
+def test_a_folder_in_the_way(path, limit):
+    for name in (path.name, "state.safetensors.index.json"):
+        path.with_name(name).mkdir()
+        with pytest.raises(CheckpointError, match="cannot be written: Is a directory"):
+            write(path, holding([torch.ones(2), torch.zeros(2)]), max_shard_bytes=limit)
+        assert files(path) == [name]
+        path.with_name(name).rmdir()
 
 
 # --- on the disk -------------------------------------------------------------------------------------------
@@ -274,6 +308,30 @@ def test_a_full_disk_leaves_the_old(path, monkeypatch):
         with pytest.raises(CheckpointError, match="cannot be written: No space left on device"):
             write(path, big(2), max_shard_bytes=limit)
     assert path.read_bytes() == before
+    assert files(path) == [path.name]
+
+
+def test_disks_that_cannot_sync_a_folder_and_files_that_cannot_be_removed(path, monkeypatch):
+    """SMB and FUSE say EINVAL to the first. The checkpoint is in its place all the same."""
+    sync = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    def held_open(file, missing_ok=False):
+        if file.exists():
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    write(path, big(1), max_shard_bytes=900)
+    monkeypatch.setattr("os.fsync", fsync)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", held_open)
+        write(path, big(2))
+    assert len(files(path)) == 6, "the negative control: all that was there before is there still"
+    assert read(path).extra["seed"] == 2
+    write(path, big(3))
     assert files(path) == [path.name]
 
 

@@ -23,7 +23,7 @@ def check(contents: Contents, source: str) -> None:
 
     Raises:
         CheckpointError: a NaN among hyperparameters; an infinite or negative learning rate; an infinite λ, ε,
-            β or momentum; a negative or fractional-free count that is no count.
+            β or momentum; a step count that is negative or not finite.
     """
     for number, group in enumerate(contents.groups):
         for key, value in group.hyper.items():
@@ -58,7 +58,9 @@ def numbers(value: Any) -> Iterator[float]:
     """The plain numbers of a hyperparameter: itself, a tensor's one element, a tuple's."""
     if isinstance(value, bool):
         return
-    if isinstance(value, int | float):
+    if isinstance(value, int) and value.bit_length() > 1000:  # beyond a double
+        yield math.inf if value > 0 else -math.inf
+    elif isinstance(value, int | float):
         yield value
     elif isinstance(value, Tensor):
         if value.numel() == 1 and not value.is_complex() and value.device.type != "meta":

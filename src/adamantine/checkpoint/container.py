@@ -135,15 +135,15 @@ def read_header(path: Path) -> Header:
             if size < _LENGTH or length > size - _LENGTH:
                 raise CheckpointError(
                     f"{path}: {size} bytes, but a header up to byte {length + _LENGTH}: truncated, or not a "
-                    "safetensors file"
+                    "safetensors file (.pt and other files: `adamantine checkpoint convert`)"
                 )
             if length > strict_json.LARGEST:
                 raise CheckpointError(
                     f"{path}: a header of {length} bytes; at most {strict_json.LARGEST} are read"
                 )
             table = strict_json.loads(file.read(length), f"{path}: header (bytes 8 to {length + _LENGTH})")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        raise unreadable(path, error) from error
     if not isinstance(table, dict):
         raise CheckpointError(f"{path}: the header is a {type(table).__name__}, not an object")
     metadata = table.pop("__metadata__", {})
@@ -167,6 +167,11 @@ def read_header(path: Path) -> Header:
             + ("truncated; copy it again" if size < at else "something was appended")
         )
     return Header(path, dict(ordered), metadata)
+
+
+def unreadable(path: Path, error: OSError | ValueError) -> CheckpointError:
+    """What the system said, in one sentence."""
+    return CheckpointError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _entry(path: Path, name: str, value: Any, start: int) -> Entry:
@@ -203,17 +208,23 @@ def read_tensor(header: Header, name: str, *, expected: str | None = None) -> Te
         expected: the checksum that the bytes must have, None for files that have none.
 
     Raises:
-        CheckpointError: other bytes than the checksum says, or fewer than the header says.
+        CheckpointError: other bytes than the checksum says, or fewer than the header says; more than fit into
+            the memory.
     """
     entry = header.entries[name]
-    content = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+    try:
+        content = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+    except RuntimeError:
+        raise CheckpointError(
+            f"{header.path}: tensor {name!r} has {entry.end - entry.begin} bytes, more memory than there is"
+        ) from None
     view = content.numpy().data
     try:
         with header.path.open("rb") as file:
             file.seek(entry.begin)
             got = file.readinto(view)
     except OSError as error:
-        raise CheckpointError(f"{header.path}: cannot be read: {error.strerror or error}") from error
+        raise unreadable(header.path, error) from error
     if got != len(view):
         raise CheckpointError(
             f"{header.path}: tensor {name!r}: {got} of {len(view)} bytes; the file shrank while it was read"

@@ -9,8 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from adamantine.checkpoint import container, dtypes, strict_json
+from adamantine.checkpoint.checks import check
 from adamantine.checkpoint.contents import Contents, Group, Parameter, SchedulerState
 from adamantine.checkpoint.errors import CheckpointError
+from adamantine.checkpoint.names import tell_all
 from adamantine.checkpoint.tree import Tensors, decode, encode
 
 FORMAT = "adamantine-checkpoint"
@@ -40,8 +42,7 @@ class Stored:
 
 def describe(contents: Contents, tensors: Tensors) -> dict[str, Any]:
     """The manifest but for its ``"tensors"``; the tensors themselves go to ``tensors``."""
-    names = [p.name for p in contents.parameters]
-    unique = None not in names and len(set(names)) == len(names)
+    unique = tell_all([p.name for p in contents.parameters])
     parameters = []
     for number, p in enumerate(contents.parameters):
         at = f"optimizer/{p.name if unique else number}"
@@ -56,6 +57,8 @@ def describe(contents: Contents, tensors: Tensors) -> dict[str, Any]:
         )
     groups = []
     for number, group in enumerate(contents.groups):
+        if strangers := [key for key in group.hyper if type(key) is not str]:
+            raise CheckpointError(f"group {number}: {strangers[0]!r} is no name of a hyperparameter")
         hyper = {key: encode(value, f"group {number}/{key}", tensors) for key, value in group.hyper.items()}
         groups.append({"hyper": hyper, "decay": group.decay})
     scheduler = contents.scheduler
@@ -157,7 +160,7 @@ def contents(manifest: Mapping[str, Any], source: str, tensor: Callable[[Any], T
         tensor: gives a tensor by name, the same for the same name.
 
     Raises:
-        CheckpointError: not of the schema.
+        CheckpointError: not of the schema; values that no optimizer can have.
     """
     optimizer = _object(manifest.get("optimizer"), f"{source}: optimizer")
     groups = []
@@ -193,7 +196,7 @@ def contents(manifest: Mapping[str, Any], source: str, tensor: Callable[[Any], T
     def mapping(node: Any, what: str) -> dict[Any, Any]:
         return _object(decode(node, f"{source}: {what}", tensor), f"{source}: {what}")
 
-    return Contents(
+    found = Contents(
         optimizer=_text(optimizer.get("class"), f"{source}: optimizer"),
         groups=groups,
         parameters=parameters,
@@ -205,6 +208,8 @@ def contents(manifest: Mapping[str, Any], source: str, tensor: Callable[[Any], T
         extra=decode(manifest.get("extra"), f"{source}: extra", tensor),
         versions=mapping(manifest.get("versions"), "versions"),
     )
+    check(found, source)
+    return found
 
 
 def _object(value: Any, at: str) -> dict[Any, Any]:

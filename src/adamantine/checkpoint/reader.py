@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from adamantine.checkpoint import container, dtypes, manifest, strict_json
-from adamantine.checkpoint.checks import check
 from adamantine.checkpoint.container import Header
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.errors import CheckpointError
@@ -106,7 +105,6 @@ class Store:
         found = manifest.contents(self.manifest, str(self.path), once)
         if unused := self.stored.keys() - known.keys():
             raise CheckpointError(f"{self.path}: nothing refers to the tensor {min(unused)!r}")
-        check(found, str(self.path))
         return found, {id(value): name for name, value in known.items()}
 
 
@@ -130,8 +128,11 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         CheckpointError: as `read`, but for the bytes of the tensors.
     """
     path = Path(path)
-    if path.name.endswith(SUFFIX) and not path.exists() and index_of(path).exists():
-        path = index_of(path)
+    try:
+        if path.name.endswith(SUFFIX) and not path.exists() and index_of(path).exists():
+            path = index_of(path)
+    except OSError as error:
+        raise container.unreadable(path, error) from error
     if path.name.endswith(INDEX):
         texts, headers = _read_index(path)
     else:
@@ -162,7 +163,7 @@ def _read_index(path: Path) -> tuple[dict[str, Any], dict[str, Header]]:
             raise CheckpointError(f"{path}: no file, or an index of {size} bytes: not a checkpoint's")
         index = strict_json.loads(path.read_bytes(), str(path))
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise container.unreadable(path, error) from error
     index = index if isinstance(index, dict) else {}
     texts, places = index.get("metadata"), index.get("weight_map")
     if not isinstance(texts, dict) or not isinstance(places, dict):

@@ -33,13 +33,18 @@ def loads(content: bytes | str, source: str) -> Any:
         raise CheckpointError(f"{source}: {len(content)} bytes of JSON, at most {LARGEST} are read")
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
         )
+        if "\\ud" in text or "\\uD" in text:  # half a pair is no text: it can neither be printed nor written
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except _Refused as error:
         raise CheckpointError(f"{source}: {error}; the file is damaged or not a checkpoint") from None
     except RecursionError:
         raise CheckpointError(f"{source}: JSON nested too deeply; this is no checkpoint of ours") from None
+    except UnicodeEncodeError:
+        raise CheckpointError(f"{source}: half of a surrogate pair in a text; the file is damaged") from None
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{source}: not UTF-8 at byte {error.start}; the file is damaged") from None
     except ValueError as error:  # JSONDecodeError, and whole numbers of thousands of digits
@@ -47,8 +52,18 @@ def loads(content: bytes | str, source: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Compact, in the order given, and refusing what `loads` would."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Compact, in the order given, and refusing what `loads` would.
+
+    Raises:
+        CheckpointError: a text that has no UTF-8, such as the name of a file in another encoding.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 30) : error.start + 30]
+        raise CheckpointError(f"a text that UTF-8 cannot hold, in {around!a}; leave it out") from None
+    return text
 
 
 class _Refused(Exception):

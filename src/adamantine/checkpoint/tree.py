@@ -114,7 +114,7 @@ def encode(value: Any, at: str, tensors: Tensors, depth: int = 0) -> Any:
         return {"$dict": pairs(value)}
     if isinstance(value, Tensor):
         return {"$tensor": tensors.add(at, value)}
-    if isinstance(value, np.ndarray):
+    if kind is np.ndarray:  # not a masked array, whose mask would be lost
         return {"$array": tensors.add(at, _from_numpy(at, value))}
     for cls, tag, content in (
         (tuple, "$tuple", items),
@@ -152,12 +152,12 @@ def decode(node: Any, at: str, tensor: Callable[[str], Tensor], depth: int = 0) 
             f"{at} is nested more than {DEEPEST} levels deep; this is no checkpoint of ours"
         )
     if isinstance(node, list):
-        return [decode(item, f"{at}/{i}", tensor, depth + 1) for i, item in enumerate(node)]
+        return [decode(item, _below(at, i), tensor, depth + 1) for i, item in enumerate(node)]
     if not isinstance(node, dict):
         return node
     tag = next(iter(node), "")
     if not tag.startswith("$"):
-        return {key: decode(item, f"{at}/{key}", tensor, depth + 1) for key, item in node.items()}
+        return {key: decode(item, _below(at, key), tensor, depth + 1) for key, item in node.items()}
     content = node[tag]
 
     def damaged(error: Exception | None = None) -> CheckpointError:
@@ -169,15 +169,16 @@ def decode(node: Any, at: str, tensor: Callable[[str], Tensor], depth: int = 0) 
     def items() -> list[Any]:
         if not isinstance(content, list):
             raise damaged()
-        return [decode(item, f"{at}/{i}", tensor, depth + 1) for i, item in enumerate(content)]
+        return [decode(item, _below(at, i), tensor, depth + 1) for i, item in enumerate(content)]
 
     def pairs() -> list[tuple[Any, Any]]:
         if not isinstance(content, list) or not all(isinstance(p, list) and len(p) == 2 for p in content):
             raise damaged()
         found = [
-            (decode(k, f"{at} (a key)", tensor, depth + 1), decode(v, f"{at}/{k}", tensor, depth + 1))
+            (decode(k, f"{at} (a key)", tensor, depth + 1), decode(v, _below(at, k), tensor, depth + 1))
             for k, v in content
         ]
+        _check_spread([key for key, _ in found])
         if len({key for key, _ in found}) < len(found):
             raise damaged()
         return found
@@ -187,10 +188,10 @@ def decode(node: Any, at: str, tensor: Callable[[str], Tensor], depth: int = 0) 
         "$ordered": lambda: OrderedDict(pairs()),
         "$counter": lambda: Counter(dict(pairs())),
         "$tuple": lambda: tuple(items()),
-        "$set": lambda: set(items()),
-        "$size": lambda: torch.Size(content),
+        "$set": lambda: set(_check_spread(items())),
+        "$size": lambda: _size(content),
         "$float": lambda: _FLOATS[content],
-        "$complex": lambda: complex(*items()),
+        "$complex": lambda: _complex(*items()),
         "$dtype": lambda: dtypes.NAMED[content],
         "$array": lambda: _to_numpy(tensor(content)),
     }
@@ -204,12 +205,40 @@ def decode(node: Any, at: str, tensor: Callable[[str], Tensor], depth: int = 0) 
         raise damaged(error) from None
 
 
+def _below(at: str, key: Any) -> str:
+    """``at/key``, short: with a hostile file's keys, the places alone would fill the memory."""
+    return f"{at}/{str(key)[:200]}" if len(at) < 1000 else at
+
+
+def _check_spread(keys: list[Any]) -> list[Any]:
+    """The keys, unless they are chosen to collide: numbers may, and a set of a million would take hours."""
+    if keys and max(Counter(map(hash, keys)).values()) > 64:
+        raise ValueError("keys with the same hash")
+    return keys
+
+
+def _size(content: Any) -> torch.Size:
+    if not all(type(n) is int and 0 <= n < 2**63 for n in content):
+        raise ValueError("not counts")
+    return torch.Size(content)
+
+
+def _complex(real: Any, imaginary: Any) -> complex:
+    if type(real) is not float or type(imaginary) is not float:
+        raise TypeError("not two numbers")
+    return complex(real, imaginary)
+
+
 def _to_numpy(tensor: Tensor) -> Any:
-    return tensor if tensor.device.type == "meta" else tensor.numpy()  # who only looks has no values
+    if tensor.device.type == "meta":  # who only looks has no values, but shall hear of dtypes numpy has not
+        torch.empty(0, dtype=tensor.dtype).numpy()
+        return tensor
+    return tensor.numpy()
 
 
 def _from_numpy(at: str, array: np.ndarray[Any, Any]) -> Tensor:
+    plain = np.ascontiguousarray(array).reshape(array.shape)
     try:
-        return torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-    except TypeError:
+        return torch.from_numpy(plain if plain.flags.writeable else plain.copy())
+    except (TypeError, ValueError):  # ValueError: of the other byte order
         raise CheckpointError(f"{at} is a numpy array of {array.dtype}, which no tensor can hold") from None

@@ -8,17 +8,18 @@ leads to the old checkpoint whole or to the new one.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torch import Tensor
 
 from adamantine.checkpoint import container, manifest, strict_json
-from adamantine.checkpoint.checks import check
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.tree import Tensors
@@ -62,22 +63,25 @@ def write(
         raise CheckpointError(f"{path}: the name of a checkpoint ends in {SUFFIX}, as in state{SUFFIX}")
     if max_shard_bytes < 1:
         raise CheckpointError(f"Invalid max_shard_bytes: {max_shard_bytes}; it must be >= 1")
-    check(contents, "not saved")
     tensors = Tensors()
     described = manifest.describe(contents, tensors)
-    if index_of(path).exists() and not _is_ours(index_of(path)):
-        raise CheckpointError(
-            f"{index_of(path)} is of something else (a model?), and would hide or be hidden by a "
-            f"checkpoint at {path}; choose another name"
-        )
+    manifest.contents(described, "not saved", tensors.named.__getitem__)  # what reading would refuse
     shards = _shards(tensors.named, max_shard_bytes)
     try:
+        if index_of(path).exists() and not _is_ours(index_of(path)):
+            raise CheckpointError(
+                f"{index_of(path)} is of something else (a model?), and would hide or be hidden by a "
+                f"checkpoint at {path}; choose another name"
+            )
+        if path.is_dir():  # found here, and not when the index is in its place already
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if len(shards) == 1:
             _write_single(path, described, shards[0], done)
         else:
             _write_sharded(path, described, shards, done)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: no name of a file
+        said = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: cannot be written: {said}") from error
 
 
 def _write_single(path: Path, described: dict[str, Any], tensors: dict[str, Tensor], done: Watch) -> None:
@@ -160,20 +164,23 @@ def _shards(tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
 @contextmanager
 def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A new file in the same folder, gone afterwards unless it was renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with beside.open("wb") as out:
+        with beside.open("xb") as out:  # never through a link that somebody put there
             yield beside, out
     finally:
         beside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the folder's names; Windows has no such thing."""
+    """Wait until the disk has the folder's names; Windows and some network disks have no such thing."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}:
+                raise
         finally:
             os.close(descriptor)
 
@@ -186,8 +193,9 @@ def _remove_old(path: Path, keep: set[str]) -> None:
     name, stem = re.escape(path.name), re.escape(path.stem)
     made = re.compile(
         rf"{stem}\.safetensors\.index\.json|{stem}-\d{{5}}-of-\d{{5}}-[0-9a-f]{{16}}\.safetensors"
-        rf"|\.{name}(\.index\.json)?\.\d+\.tmp"
+        rf"|\.{name}(\.index\.json)?\.[0-9a-f]+\.tmp"
     )
     old = [file for file in path.parent.iterdir() if made.fullmatch(file.name) and file.name not in keep]
     for file in sorted(old, key=lambda file: not file.name.endswith(INDEX)):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # the new checkpoint is in its place already; the next save tries again
+            file.unlink()
