@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from adamantine.audit.given import given
 from adamantine.audit.model import AuditReport
 from adamantine.probe.sandbox import DECAY_KEYS, decay_key
 
@@ -99,7 +100,7 @@ def _planned(
     _choose_class(plan, optimizer, report, indexes, codes)
     size = _new_sizes(plan, optimizer, report, indexes, codes)
     settings = {
-        index: {**_group_arguments(group, plan), **size.get(index, {})}
+        index: {**_group_arguments(given(group, optimizer.defaults), plan), **size.get(index, {})}
         for index, group in zip(indexes, optimizer.param_groups, strict=True)
     }
     rows = [row for row in report.parameters if row.name in named and row.trains]
@@ -153,7 +154,7 @@ def _choose_class(
             _become(plan, optimizer, torch.optim.AdamW)
         plan.mended.add("l2-in-adaptive")
         plan.comments.append(
-            "λ is tuned anew: it was L2 and no factor converts it. The value below is a first guess."
+            "λ was L2 and no factor converts it. The value below is only a starting point: tune it."
         )
     if "decay-ignored" in codes:
         plan.settings["weight_decay"] = 0.0
@@ -201,7 +202,7 @@ def _new_sizes(
                 guess = 1 / (row.peak_lr * steps) if steps and row.peak_lr > 0 else 0.01
                 new[index] = {"weight_decay": _two_digits(guess)}
         if steps:
-            plan.comments.append(f"It gives τ = 1/(lr·λ) of {steps:,} steps, the length of the run.")
+            plan.comments.append(f"Its τ = 1/(lr·λ) is {steps:,} steps, the length of the run.")
     for finding in report.findings:
         if finding.code not in OF_SIZE or finding.code not in codes or finding.code in plan.mended:
             continue
@@ -225,8 +226,9 @@ def _resized(plan: NewOptimizer, report: AuditReport, index: int, code: str) -> 
         return decay * group.peak_lr
     wanted = 1 / (steps or _UNKNOWN_RUN)
     plan.comments.append(
-        f"λ chosen for τ = 1/(lr·λ) of {steps or _UNKNOWN_RUN:,} steps"
-        + (", the length of the run." if steps else "; say --steps for the length of the run.")
+        f"λ for τ = 1/(lr·λ) of {steps or _UNKNOWN_RUN:,} steps"
+        + (", the length of the run" if steps else " (say --steps for the length of the run)")
+        + ": a starting point, to be tuned."
     )
     return _two_digits(decay * wanted / max(shrinks)) if shrinks else decay
 
@@ -290,10 +292,9 @@ def _group_arguments(group: Mapping[str, Any], plan: NewOptimizer) -> dict[str, 
     """A group's lr before any schedule, its λ, and what else differs from the call's arguments."""
     takes = _takes(plan.cls)
     found = {}
-    cycled = {"betas", "momentum"} if "max_momentum" in group else set()  # OneCycleLR's, not the user's
     for name, value in _named_alike(group):
         value = _plain(_own_lr(group) if name == "lr" else value)
-        if name in _KEPT_BY_OTHERS or value is _NONE or name not in takes or name in cycled:
+        if name in _KEPT_BY_OTHERS or value is _NONE or name not in takes:
             continue
         usual = plan.settings.get(name, takes[name].default)
         if name in {"lr", "weight_decay"} or (value != usual and name not in plan.chosen):

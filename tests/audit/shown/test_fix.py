@@ -127,6 +127,18 @@ def test_adam_becomes_adamw_with_a_first_guess_that_is_said_to_be_one() -> None:
     assert "torch.optim.AdamW(" in program
     assert "weight_decay=0.2" in program  # 1/(1e-3·5000)
     assert "no factor converts it" in program
+    assert "only a starting point: tune it" in program
+
+
+def test_momentum_that_a_scheduler_cycles_is_no_setting_of_the_user() -> None:
+    model = _net()
+    groups = [{"params": [p], "betas": (0.9, 0.97)} for p in model.parameters()]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.85, 0.97), weight_decay=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=100)
+    found = audit(optimizer, model, scheduler=scheduler)
+    (biases,) = [f for f in found.findings if f.code == "decays-bias"]
+    assert "betas=(0.85, 0.97)" in biases.remedy.en  # not OneCycleLR's 0.95
+    assert "betas=(0.85, 0.97)" in fixed(found.report, optimizer, model).program
 
 
 def test_the_lr_before_a_schedule_is_meant() -> None:

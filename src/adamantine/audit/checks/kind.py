@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from adamantine.audit.given import given
 from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding, Severity
 from adamantine.audit.subject import Group
@@ -136,7 +137,7 @@ def _unusual(group: Group) -> dict[str, object]:
         return {}
     return {
         name: value
-        for name, value in group.settings.items()
+        for name, value in given(group.settings, getattr(group.optimizer, "defaults", {})).items()
         if name in parameters
         and name not in {"lr", "weight_decay"}
         and isinstance(value, bool | int | float | str | tuple)
