@@ -102,6 +102,13 @@ def test_parameters_in_another_order_are_the_same_by_name(path):
     assert found.tensors == []
 
 
+def test_keys_that_only_look_the_same(path):
+    contents = read(path)
+    contents.extra = {1: "a", "1": "b"}
+    write(path, contents)
+    assert [at for at, *_ in edited(path, lambda c: c.extra.update({1: "c"})).values] == ["extra/[1]"]
+
+
 def test_without_names_on_one_side_by_position(path):
     def nameless(contents):
         for parameter in contents.parameters:
@@ -116,4 +123,4 @@ def test_with_a_pt_file(path):
     found = diff(path, path.with_name("b.pt"))
     assert found.tensors == []
     assert found.equal == 6
-    assert {way.partition("/")[0] for way in found.only_first} == {"model", "extra"}
+    assert {way.partition("/")[0] for way in found.only_first} == {"model", "model versions", "extra"}

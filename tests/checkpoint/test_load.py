@@ -254,6 +254,35 @@ def test_the_state_keeps_its_dtypes_whatever_the_class_casts(path):
     assert state["step"] == 7
 
 
+class Renewed(nn.Module):
+    """Like BatchNorm, it has changed what its state means, and tells the old by its version."""
+
+    _version = 2
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.ones(2))
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if metadata.get("version", 1) < 2:
+            state[prefix + "log_scale"] = state[prefix + "log_scale"].log()
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+def test_a_module_that_migrates_old_state_leaves_the_new_alone(path):
+    model = nn.Sequential(Renewed())
+    optimizer = torch.optim.SGD(model.named_parameters())
+    save(path, optimizer, model=model)
+    assert read(path).model_versions == {"": {"version": 1}, "0": {"version": 2}}
+    load(path, optimizer, model=model)
+    assert model[0].log_scale.tolist() == [1, 1]
+    contents = read(path)
+    contents.model_versions["0"]["version"] = 1
+    write(path, contents)
+    load(path, optimizer, model=model)
+    assert model[0].log_scale.tolist() == [0, 0], "the negative control"
+
+
 class Meddling(torch.optim.SGD):
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)

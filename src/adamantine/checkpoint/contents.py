@@ -86,6 +86,8 @@ class Contents:
         other: further keys of the optimizer's state dict.
         scheduler: of the learning rate, or None.
         model: the model's state dict, or None.
+        model_versions: module → what torch notes beside the state dict (``_metadata``): the version by which
+            a module knows state from before its last change. None without a model.
         rng: states of random number generators, or None.
         extra: whatever the user gave.
         versions: of the programs that wrote it.
@@ -98,6 +100,7 @@ class Contents:
     other: dict[str, Any] = field(default_factory=dict)
     scheduler: SchedulerState | None = None
     model: dict[str, Any] | None = None
+    model_versions: dict[str, Any] | None = None
     rng: dict[str, Any] | None = None
     extra: Any = None
     versions: dict[str, str] = field(default_factory=versions)

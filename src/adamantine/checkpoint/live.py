@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -164,12 +165,13 @@ def _check_keys(live: dict[str, Any], saved: dict[str, Any], at: str) -> None:
         _check_keys(one, other, f"{at}[{number}]")
 
 
-def check_model(model: nn.Module, saved: dict[str, Any] | None, source: str) -> dict[str, Any]:
-    """The saved state of a model, once it is sure to fit this one.
+def check_model(model: nn.Module, contents: Contents, source: str) -> OrderedDict[str, Any]:
+    """The saved state of a model, once it is sure to fit this one; with the versions that torch notes on it.
 
     Raises:
         CheckpointError: none saved; other names, shapes or dtypes.
     """
+    saved = contents.model
     if saved is None:
         raise CheckpointError(f"{source}: holds no model; load without model=, or save with it")
     live = model.state_dict()
@@ -191,4 +193,7 @@ def check_model(model: nn.Module, saved: dict[str, Any] | None, source: str) -> 
             raise CheckpointError(
                 f"{source}: {name!r} of the model is {there}, here {here}; convert it first"
             )
-    return saved
+    state = OrderedDict(saved)
+    if contents.model_versions is not None:
+        state._metadata = contents.model_versions  # type: ignore[attr-defined]  # where torch looks for them
+    return state

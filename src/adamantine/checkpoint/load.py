@@ -57,7 +57,7 @@ def load(
     store = open_store(path)
     contents, names = store.contents(done)
     checksums = {tensor: store.stored[name].sha256 for tensor, name in names.items()}
-    of_model = None if model is None else live.check_model(model, contents.model, source)
+    of_model = None if model is None else live.check_model(model, contents, source)
     if rng and contents.rng is None:
         raise CheckpointError(f"{source}: holds no states of random number generators; load without rng=True")
     saved = fitted(contents, optimizer, model=model, decay=decay, source=source)

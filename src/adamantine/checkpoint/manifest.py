@@ -81,6 +81,7 @@ def describe(contents: Contents, tensors: Tensors) -> dict[str, Any]:
             "not_saved": scheduler.not_saved,
         },
         "model": encode(contents.model, "model", tensors),
+        "model_versions": encode(contents.model_versions, "model versions", tensors),
         "rng": encode(contents.rng, "rng", tensors),
         "extra": encode(contents.extra, "extra", tensors),
     }
@@ -196,6 +197,11 @@ def contents(manifest: Mapping[str, Any], source: str, tensor: Callable[[Any], T
     def mapping(node: Any, what: str) -> dict[Any, Any]:
         return _object(decode(node, f"{source}: {what}", tensor), f"{source}: {what}")
 
+    model_versions = manifest.get("model_versions")
+    if model_versions is not None:
+        model_versions = mapping(model_versions, "model versions")
+        for name, each in model_versions.items():
+            _object(each, f"{source}: model versions/{name}")
     found = Contents(
         optimizer=_text(optimizer.get("class"), f"{source}: optimizer"),
         groups=groups,
@@ -204,6 +210,7 @@ def contents(manifest: Mapping[str, Any], source: str, tensor: Callable[[Any], T
         other=mapping(optimizer.get("other"), "other"),
         scheduler=scheduler,
         model=None if manifest.get("model") is None else mapping(manifest["model"], "model"),
+        model_versions=model_versions,
         rng=None if manifest.get("rng") is None else mapping(manifest["rng"], "rng"),
         extra=decode(manifest.get("extra"), f"{source}: extra", tensor),
         versions=mapping(manifest.get("versions"), "versions"),

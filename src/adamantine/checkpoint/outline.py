@@ -94,6 +94,7 @@ class Outline:
         if rest.scheduler is not None:
             yield ("scheduler", "class"), rest.scheduler.cls
             yield from self._walk(rest.scheduler.state, ("scheduler",))
+        yield from self._walk(rest.model_versions, ("model versions",))
         for name in ("model", "rng", "extra"):
             yield from self._walk(getattr(rest, name), (name,))
 
@@ -101,8 +102,8 @@ class Outline:
         if isinstance(value, Tensor):
             yield way, self.leaf(value)
         elif isinstance(value, dict) and value:
-            for key, item in value.items():
-                yield from self._walk(item, (*way, str(key)))
+            for key, item in value.items():  # 1 and "1" are two keys
+                yield from self._walk(item, (*way, key if isinstance(key, str) else f"[{key}]"))
         elif isinstance(value, list | tuple) and any(
             isinstance(item, Tensor | dict | list) for item in value
         ):

@@ -61,7 +61,9 @@ def save(
     """
     contents = contents_of(optimizer, model)
     if model is not None:
-        contents.model = dict(model.state_dict())
+        state = model.state_dict()
+        contents.model = dict(state)
+        contents.model_versions = {name: dict(each) for name, each in getattr(state, "_metadata", {}).items()}
     if scheduler is not None:
         functions = [f"{at}: a function" for at in _functions(scheduler)]
         contents.scheduler = SchedulerState(class_name(scheduler), scheduler.state_dict(), functions)

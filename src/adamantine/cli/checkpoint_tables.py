@@ -130,7 +130,9 @@ def _summed(ways: list[str]) -> list[str]:
     """Of what is beside the optimizer, one line per kind."""
     kinds = Counter(way.partition("/")[0] for way in ways)
     beside = [
-        f"{kind} ({kinds[kind]} entries)" for kind in ("scheduler", "model", "rng", "extra") if kinds[kind]
+        f"{kind} ({kinds[kind]} entries)"
+        for kind in ("scheduler", "model", "model versions", "rng", "extra")
+        if kinds[kind]
     ]
     return [way for way in ways if way.startswith(("state/", "group/", "other"))] + beside
 
