@@ -283,6 +283,20 @@ def test_a_module_that_migrates_old_state_leaves_the_new_alone(path):
     assert model[0].log_scale.tolist() == [0, 0], "the negative control"
 
 
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, at.AdamW])
+def test_parameters_of_another_dtype(path, cls):
+    """torch's next step would fail on mixed dtypes; ours would go on with second moments in bf16."""
+    saved(path, cls, net().bfloat16())
+    other = cls(net().named_parameters())
+    with pytest.raises(CheckpointError, match=r"'first\.weight' was trained in bfloat16, here it is float32"):
+        load(path, other)
+    assert not other.state
+    other.load_state_dict(read(path).state_dict())  # the remedy that the message names
+    train(net(), other)
+    save(path, cls(net().bfloat16().named_parameters()))
+    load(path, other)
+
+
 class Meddling(torch.optim.SGD):
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)

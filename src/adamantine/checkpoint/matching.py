@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adamantine.checkpoint.checks import numbers
 from adamantine.checkpoint.contents import Contents, Group, Parameter
 from adamantine.checkpoint.decay import class_name, mode_of
+from adamantine.checkpoint.dtypes import name_of
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.names import names_of, tell_all
 from adamantine.torch.checkpoint import match as match_groups  # of groups by name, with its messages
@@ -36,7 +37,7 @@ def fitted(
     """``contents`` with groups and parameters in the optimizer's order, fit for its ``load_state_dict``.
 
     Raises:
-        CheckpointError: another class, other parameters, other shapes, another decay mode.
+        CheckpointError: another class, other parameters, other shapes or dtypes, another decay mode.
     """
     _check_class(contents.optimizer, optimizer, source)
     params = [p for group in optimizer.param_groups for p in group["params"]]
@@ -53,6 +54,14 @@ def fitted(
                 f"{source}: {_label(saved.name, index)} has shape {saved.shape}, here {tuple(p.shape)}: "
                 "another model, or another order of parameters; build the optimizer from "
                 "model.named_parameters()"
+            )
+        if saved.state and saved.dtype not in {None, name_of(p.dtype)}:
+            raise CheckpointError(
+                f"{source}: {_label(saved.name, index)} was trained in {saved.dtype}, here it is "
+                f"{name_of(p.dtype)}, and its state would stay what it was: torch's steps then fail, ours keep it "
+                f"in {saved.dtype}. Convert the model (model.to(torch.{saved.dtype})) to go on as "
+                "before; or leave it to the class: optimizer.load_state_dict(adamantine.checkpoint.read(path)"
+                ".state_dict())"
             )
         if class_name(optimizer).startswith("torch.optim."):
             _check_slots(saved, p.shape, _label(saved.name, index), source)
