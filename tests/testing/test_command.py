@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from adamantine.cli import app
+from adamantine.testing import Conformance, check_optimizer
 
 SHORT = ["--only", "zero-lr,named-order", "--quiet"]
 
@@ -22,7 +24,7 @@ def test_one_class():
     assert "torch.optim:SGD(), compared with the formula sgd" in result.output
     assert "zero-lr" in result.output
     assert "✓ passed" in result.output
-    assert "1 promises kept, 0 broken" in result.output
+    assert "1 rules kept, 0 broken" in result.output
 
 
 def test_a_violation_is_exit_code_1():
@@ -30,7 +32,27 @@ def test_a_violation_is_exit_code_1():
     assert result.exit_code == 1
     assert "✗ violated" in result.output
     assert "from torch.optim import AdamW" in result.output
+    assert "[asked for by this kit]" in result.output
     assert "# False" in result.output
+
+
+def test_a_class_of_the_folder_one_stands_in(tmp_path, monkeypatch):
+    """The console script's sys.path does not have it; a single class is imported in this process."""
+    (tmp_path / "of_this_folder.py").write_text("from torch.optim import SGD as Mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in {"", str(tmp_path)}])
+    result = run("of_this_folder:Mine", "--only", "zero-lr", "--quiet")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Where the form of the output is looked at and not the processes, which take seconds to start."""
+
+    def check(target, *, timeout, **options):
+        return check_optimizer(target, **options)
+
+    monkeypatch.setattr("adamantine.testing.isolated.check_isolated", check)
 
 
 def test_several_make_a_matrix_and_what_is_missing_is_exit_code_2():
@@ -38,12 +60,11 @@ def test_several_make_a_matrix_and_what_is_missing_is_exit_code_2():
     assert result.exit_code == 2
     assert "X no_such_package:X: there is no module 'no_such_package' here" in result.output
     assert "1 torch.optim:SGD()" in result.output
-    assert "✓ promise kept" in result.output
+    assert "✓ kept" in result.output
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_json_round_trip():
-    from adamantine.testing import Conformance
-
     result = run("torch.optim:SGD", *SHORT, "--json", "--kwargs", '{"momentum": 0.9}')
     (data,) = json.loads(result.stdout)
     found = Conformance.of_dict(data)
@@ -54,6 +75,7 @@ def test_json_round_trip():
     assert result.exit_code == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_markdown():
     one = run("torch.optim:AdamW", *SHORT, "--markdown", "--examples").stdout
     assert one.startswith(

@@ -15,7 +15,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 @pytest.mark.parametrize("name", CHECKS)
 def test_every_check_is_documented(name):
     check = CHECKS[name]
-    assert f"| `{name}` | {check.family} | {check.question} |" in PAGE.read_text(encoding="utf-8")
+    assert f"| `{name}` | {check.family} | {check.by} | {check.question} |" in PAGE.read_text(
+        encoding="utf-8"
+    )
     assert inspect.getdoc(check.ask)
 
 

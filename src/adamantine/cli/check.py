@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,7 +61,7 @@ def check(
     """Does an optimizer class do what [bold]its name, its paper and torch promise[/bold]?
 
     Runs the conformance kit on any class: the paper's formula, how weight_decay acts, lr = 0, groups, state
-    dicts, schedulers, layouts, closures. Exit code 1 when a promise is broken, 2 when a class cannot be
+    dicts, schedulers, layouts, closures. Exit code 1 when a rule is broken, 2 when a class cannot be
     imported or constructed. A violation of torch's own base class, inherited, is shown and not counted.
     """
     console = Console()
@@ -90,12 +92,14 @@ def _hyper(text: str) -> dict[str, Any]:
 
 
 def _run(
-    targets: list[str], hyper: dict[str, Any], only: str | None, isolate: bool, timeout: float, *, quiet: bool
+    targets: list[str], hyper: dict[str, Any], only: str | None, apart: bool, timeout: float, *, quiet: bool
 ) -> list[Conformance]:
     from adamantine.testing import ConformanceError, check_optimizer
     from adamantine.testing.isolated import check_isolated
     from adamantine.testing.run import chosen
 
+    if os.getcwd() not in sys.path:  # a class of the user's own project, as with any script there
+        sys.path.insert(0, os.getcwd())
     if not targets:
         raise ConformanceError("no class given; for instance: adamantine check torch.optim:AdamW")
     names = None if only is None else [part.strip() for part in only.split(",") if part.strip()]
@@ -111,7 +115,7 @@ def _run(
                 "only": names,
                 "finished": lambda result: progress.advance(bar),
             }
-            if isolate:
+            if apart:
                 found.append(check_isolated(target, timeout=timeout, **options))
             else:
                 found.append(check_optimizer(target, **options))
@@ -149,7 +153,11 @@ def _print_list(console: Console) -> None:
     from adamantine.testing import checks as _registered  # noqa: F401
     from adamantine.testing.registry import CHECKS
 
-    table = Table("check", "family", "a class that passes …", box=None, pad_edge=False)
+    table = Table("check", "asked for by", "a class that passes …", box=None, pad_edge=False)
+    family = ""
     for each in CHECKS.values():
-        table.add_row(each.name, each.family, each.question)
+        if each.family != family:
+            family = each.family
+            table.add_row(f"[bold cyan]{family}[/bold cyan]")
+        table.add_row(f"  {each.name}", each.by, each.question)
     console.print(table, highlight=False)

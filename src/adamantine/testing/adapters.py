@@ -52,7 +52,7 @@ def adapted(subject: Subject) -> Subject:
                 if _moves(candidate):
                     return candidate
             problems.append("three steps move nothing")
-        except Exception as error:  # a foreign class may raise anything
+        except (Exception, SystemExit) as error:  # a foreign class may raise anything
             said = " ".join(str(error).split())
             problems.append(f"{type(error).__name__}: {said[:300]}")
     raise ConformanceError(

@@ -11,7 +11,7 @@ class Outcome(StrEnum):
     """The word that stands in the table."""
 
     PASSED = "passed"
-    #: A promise of torch.optim's documentation, of the paper or of the class's own name is broken.
+    #: What somebody asks of an optimizer does not hold; who, is said by `registry.Check.by`.
     VIOLATED = "violated"
     #: The check raised what nobody promised that it would: the class breaks where others work.
     RAISED = "raised"
@@ -67,16 +67,21 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Example:
-    """A script as run, and what it printed."""
+    """A script as run, what it printed, and the exception that ended it, if one did."""
 
     code: str
     output: str
+    raised: str = ""
 
     @property
     def text(self) -> str:
         """The script with its output as comments: for pasting, and for reading without running."""
         printed = "".join(f"# {line}\n" for line in self.output.splitlines())
-        return f"{self.code}\n# prints\n{printed}"
+        return f"{self.code}\n" + (f"# prints\n{printed}" if printed else "") + self._end
+
+    @property
+    def _end(self) -> str:
+        return f"# raises\n# {self.raised}\n" if self.raised else ""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,10 @@ def assert_passes(optimizer: Any, check: Check | str, *, hyper: Mapping[str, Any
     if result.failed:
         shown = f"\n\n{result.example.text}" if result.example else ""
         kind = "breaks" if result.outcome is Outcome.VIOLATED else "raises in"
-        raise AssertionError(f"{it.name} {kind} {check.name!r} ({check.question}): {result.statement}{shown}")
+        raise AssertionError(
+            f"{it.name} {kind} {check.name!r} ({check.question}; asked for by {check.by}): "
+            f"{result.statement}{shown}"
+        )
     return result
 
 

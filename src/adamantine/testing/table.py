@@ -21,8 +21,8 @@ SIGNS = {
     Outcome.NOT_APPLICABLE: ("·", "dim"),
 }
 LEGEND = (
-    "✓ promise kept   ✗ promise broken   ✗† by torch's base class, inherited   ! raises or crashes   "
-    "+ can   − cannot (nobody promises it)   · not applicable"
+    "✓ kept   ✗ broken   ✗† by torch's base class, inherited   ! raises or crashes   "
+    "+ can   − cannot (nobody asks for it)   · not applicable"
 )
 
 
@@ -45,7 +45,7 @@ def single(found: Conformance) -> Group:
             family = now
             table.add_row(Text(family, style="bold cyan"))
         outcome = Text(f"{sign(result)} {result.outcome.value}", style=SIGNS[result.outcome][1])
-        table.add_row(f"  {result.check}", outcome, Text(result.statement))
+        table.add_row(f"  {result.check}", outcome, Text(result.statement + _asked_by(result)))
     return Group(table, Text(""), Text(summary(found), style="bold"))
 
 
@@ -65,7 +65,9 @@ def matrix(found: Sequence[Conformance]) -> Group:
         table.add_row(Text(name), *cells)
     lines = [Text(f"{number:>3} {_heading(each)}") for number, each in enumerate(columns, 1)]
     failures = [
-        Text.assemble((f"{each.name} ", "bold"), (f"{result.check} ", "red"), result.statement)
+        Text.assemble(
+            (f"{each.name} ", "bold"), (f"{result.check} ", "red"), result.statement + _asked_by(result)
+        )
         for each in columns
         for result in each.failures
     ]
@@ -82,7 +84,7 @@ def summary(found: Conformance) -> str:
     }
     inherited = sum(r.inherited for r in found.results)
     said = (
-        f"{of[Outcome.PASSED]} promises kept, {of[Outcome.VIOLATED] + of[Outcome.RAISED]} broken, "
+        f"{of[Outcome.PASSED]} rules kept, {of[Outcome.VIOLATED] + of[Outcome.RAISED]} broken, "
         f"{of[Outcome.YES]} capabilities of {of[Outcome.YES] + of[Outcome.NO]}"
     )
     return said + (f"; {inherited} broken by torch's base class" if inherited else "")
@@ -125,6 +127,10 @@ def examples_text(found: Conformance) -> Iterable[tuple[str, str]]:
     for result in found.results:
         if result.example:
             yield f"{found.name}, {result.check}: {result.statement}", result.example.text
+
+
+def _asked_by(result: Result) -> str:
+    return f" [asked for by {CHECKS[result.check].by}]" if result.outcome is Outcome.VIOLATED else ""
 
 
 def _heading(found: Conformance) -> str:

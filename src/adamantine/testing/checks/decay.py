@@ -16,7 +16,7 @@ SMALL = 1e-3
 FAINT = 1e-6
 
 
-@check("decay-applied", "weight_decay, where it is taken, does something")
+@check("decay-applied", "weight_decay, where it is taken, does something", by="its signature")
 def decay_applied(subject: Subject) -> Verdict:
     """With λ = 0.5 the weights end elsewhere than with λ = 0.
 
@@ -54,7 +54,7 @@ def decay_applied(subject: Subject) -> Verdict:
     )
 
 
-@check("decay-mode", "weight_decay acts as the name says")
+@check("decay-mode", "weight_decay acts as the name says", by="its name")
 def decay_mode(subject: Subject) -> Verdict:
     """Decoupled in a class whose name says so (a W, Lion, Adam-atan2), or the mode that an argument names.
 
@@ -97,7 +97,7 @@ def decay_mode(subject: Subject) -> Verdict:
     )
 
 
-@check("decay-order", "decays the weight that the step began with")
+@check("decay-order", "decays the weight that the step began with", by="its paper")
 def decay_order(subject: Subject) -> Verdict:
     """θ ← (1-ηλ)θ - ηu, and not (1-ηλ)(θ - ηu), which differ by η²λu.
 
@@ -131,20 +131,24 @@ def decay_order(subject: Subject) -> Verdict:
     )
 
 
-@check("decay-follows-lr", "the decay per step follows the learning rate")
+@check("decay-follows-lr", "the decay per step follows the learning rate", by="its paper")
 def decay_follows_lr(subject: Subject) -> Verdict:
     """With a schedule that lowers lr, the decay becomes less, whatever its mode.
 
     Loshchilov & Hutter (2019) multiply the decay by the schedule (η_t in Algorithm 2), torch by lr itself.
-    Broken by fixed decay (NVIDIA apex #1849), and by an lr kept from the constructor.
+    Broken by fixed decay (NVIDIA apex #1849), and by an lr kept from the constructor. For a class whose name
+    stands for no formula and no decay it is told and not judged: its paper may want a fixed one.
     """
     found = _found(subject)
     if found.follows_lr is None:
         return not_applicable("no decay whose size could be compared at two learning rates")
     if found.follows_lr:
         return passed(f"{found.mode}: {found.evidence}")
+    said = f"the same fraction of a weight decays whatever lr is: {found.evidence}"
+    if subject.oracle is None and not subject.promise:
+        return no(said)
     return violated(
-        f"the same fraction of a weight decays whatever lr is: {found.evidence}",
+        said,
         [
             "decays = []",
             f"for lr in ({LR}, {LR / 10}):",
@@ -160,7 +164,7 @@ def decay_follows_lr(subject: Subject) -> Verdict:
     )
 
 
-@check("decay-live", "weight_decay may change in training")
+@check("decay-live", "weight_decay may change in training", by="torch's documentation")
 def decay_live(subject: Subject) -> Verdict:
     """``group["weight_decay"]`` set after two steps is what the next one uses, as a decay schedule needs it.
 
@@ -202,7 +206,11 @@ def decay_live(subject: Subject) -> Verdict:
     )
 
 
-@check("decay-default", "the default weight_decay is zero where torch's of the same name is, and only there")
+@check(
+    "decay-default",
+    "the default weight_decay is zero where torch's of the same name is, and only there",
+    by="its name",
+)
 def decay_default(subject: Subject) -> Verdict:
     """A class called AdamW decays unless told not to; one called Adam does not unless told to.
 

@@ -15,7 +15,7 @@ from adamantine.testing.registry import check
 from adamantine.testing.subject import Subject
 
 
-@check("deepcopy", "a deep copy is an optimizer of its own", presumes="determinism")
+@check("deepcopy", "a deep copy is an optimizer of its own", by="torch's classes", presumes="determinism")
 def deepcopy(subject: Subject) -> Verdict:
     """`copy.deepcopy`, for a trial step or a fork: it goes on as the original would, and leaves it alone.
 
@@ -47,7 +47,7 @@ def deepcopy(subject: Subject) -> Verdict:
     )
 
 
-@check("pickle", "survives pickling", presumes="determinism")
+@check("pickle", "survives pickling", by="nobody", presumes="determinism")
 def pickling(subject: Subject) -> Verdict:
     """``pickle.dumps`` of the optimizer itself, as spawned processes and some launchers do."""
     try:

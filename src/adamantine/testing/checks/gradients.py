@@ -9,7 +9,9 @@ from adamantine.testing.registry import check
 from adamantine.testing.subject import Subject
 
 
-@check("none-gradient", "leaves parameters without a gradient alone, decay included")
+@check(
+    "none-gradient", "leaves parameters without a gradient alone, decay included", by="torch's documentation"
+)
 def none_gradient(subject: Subject) -> Verdict:
     """A parameter whose ``.grad`` is None is skipped: it neither moves nor decays.
 
@@ -38,7 +40,7 @@ def none_gradient(subject: Subject) -> Verdict:
     )
 
 
-@check("gradients-kept", "does not write into the gradients")
+@check("gradients-kept", "does not write into the gradients", by="torch's classes")
 def gradients_kept(subject: Subject) -> Verdict:
     """``p.grad`` after the step is the tensor it was, to the bit.
 
@@ -71,7 +73,7 @@ def gradients_kept(subject: Subject) -> Verdict:
     return passed("three steps leave every bit of the gradients")
 
 
-@check("storage-kept", "writes into the parameter's own memory")
+@check("storage-kept", "writes into the parameter's own memory", by="torch's classes")
 def storage_kept(subject: Subject) -> Verdict:
     """The parameter's memory is the same before and after, and holds the new values.
 
@@ -100,7 +102,7 @@ def storage_kept(subject: Subject) -> Verdict:
     )
 
 
-@check("nan-gradient", "recovers from one NaN gradient")
+@check("nan-gradient", "recovers from one NaN gradient", by="nobody")
 def nan_gradient(subject: Subject) -> Verdict:
     """One step with a NaN, then three good ones: are the weights numbers?
 
@@ -125,7 +127,7 @@ def nan_gradient(subject: Subject) -> Verdict:
     return no(f"one NaN element, three good steps later {lost} of {of} weights are NaN for good")
 
 
-@check("maximize", "maximize=True climbs by the steps that it would descend")
+@check("maximize", "maximize=True climbs by the steps that it would descend", by="torch's documentation")
 def maximize(subject: Subject) -> Verdict:
     """With ``maximize=True`` and the negated gradients, the weights move as without, decay included.
 

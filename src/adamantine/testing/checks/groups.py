@@ -97,7 +97,7 @@ def _groups_code(
     return f"[{inside}]"
 
 
-@check("group-lr", "every group has its own lr", presumes="determinism")
+@check("group-lr", "every group has its own lr", by="torch's documentation", presumes="determinism")
 def group_lr(subject: Subject) -> Verdict:
     """Layer-wise rates: each group moves as an optimizer of its own would with the group's lr.
 
@@ -107,7 +107,9 @@ def group_lr(subject: Subject) -> Verdict:
     return _separate(subject, "lr", (LR, LR / 4))
 
 
-@check("group-decay", "every group has its own weight_decay", presumes="determinism")
+@check(
+    "group-decay", "every group has its own weight_decay", by="torch's documentation", presumes="determinism"
+)
 def group_decay(subject: Subject) -> Verdict:
     """No decay for biases and norms is a group with ``weight_decay=0``; it must be heeded.
 
@@ -117,7 +119,12 @@ def group_decay(subject: Subject) -> Verdict:
     return _separate(subject, "weight_decay", (WEIGHT_DECAY, 0.0))
 
 
-@check("group-betas", "every group has its own betas or momentum", presumes="determinism")
+@check(
+    "group-betas",
+    "every group has its own betas or momentum",
+    by="torch's documentation",
+    presumes="determinism",
+)
 def group_betas(subject: Subject) -> Verdict:
     """The averages' rates per group, as torch.optim promises for every option of the constructor."""
     for name, values in {
@@ -133,7 +140,12 @@ def group_betas(subject: Subject) -> Verdict:
     raise NotApplicable("takes no pair of betas, no momentum and no alpha")
 
 
-@check("group-independence", "two groups with the same numbers move as one", presumes="determinism")
+@check(
+    "group-independence",
+    "two groups with the same numbers move as one",
+    by="torch's classes",
+    presumes="determinism",
+)
 def group_independence(subject: Subject) -> Verdict:
     """Splitting the parameters into groups, in either order, changes no weight.
 
@@ -177,7 +189,12 @@ def group_independence(subject: Subject) -> Verdict:
     return passed("one group or two, in either order: the same movement")
 
 
-@check("independence", "a parameter's steps do not depend on the other parameters", presumes="determinism")
+@check(
+    "independence",
+    "a parameter's steps do not depend on the other parameters",
+    by="its paper",
+    presumes="determinism",
+)
 def independence(subject: Subject) -> Verdict:
     """The same parameter alone, and beside another, takes the same steps to the bit.
 
@@ -206,7 +223,12 @@ def independence(subject: Subject) -> Verdict:
     )
 
 
-@check("add-param-group", "a group added in training starts like a new optimizer", presumes="determinism")
+@check(
+    "add-param-group",
+    "a group added in training starts like a new optimizer",
+    by="torch's documentation",
+    presumes="determinism",
+)
 def add_param_group(subject: Subject) -> Verdict:
     """Unfreezing a layer: the new parameter's steps are those of an optimizer that starts with it.
 

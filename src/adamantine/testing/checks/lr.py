@@ -12,7 +12,13 @@ from adamantine.testing.registry import check
 from adamantine.testing.subject import LR, Subject
 
 
-@check("zero-lr", "a step at lr = 0 moves nothing, whatever the decay")
+def _must_be_torchs(subject: Subject) -> None:
+    """torch's schedulers and checkpoints take nothing else; `is-optimizer` says so."""
+    if not isinstance(subject.build(subject.parameters()), torch.optim.Optimizer):
+        raise NotApplicable("is no torch.optim.Optimizer")
+
+
+@check("zero-lr", "a step at lr = 0 moves nothing, whatever the decay", by="torch.distributed")
 def zero_lr(subject: Subject) -> Verdict:
     """With lr = 0 in its group, a new optimizer leaves every bit of the weights, with and without gradients.
 
@@ -47,7 +53,7 @@ def zero_lr(subject: Subject) -> Verdict:
     return passed("three steps at lr = 0 leave every bit, with zero and non-zero gradients")
 
 
-@check("zero-lr-later", "a step at lr = 0 moves nothing in the midst of training")
+@check("zero-lr-later", "a step at lr = 0 moves nothing in the midst of training", by="its paper")
 def zero_lr_later(subject: Subject) -> Verdict:
     """After two usual steps, lr = 0 stops the weights at once, at the end of a schedule for instance.
 
@@ -82,7 +88,11 @@ def zero_lr_later(subject: Subject) -> Verdict:
     )
 
 
-@check("dcp-initialisation", "torch.distributed.checkpoint can make its state without moving a weight")
+@check(
+    "dcp-initialisation",
+    "torch.distributed.checkpoint can make its state without moving a weight",
+    by="torch.distributed",
+)
 def dcp_initialisation(subject: Subject) -> Verdict:
     """`get_optimizer_state_dict` before the first step, as every sharded training does that saves or resumes.
 
@@ -92,6 +102,7 @@ def dcp_initialisation(subject: Subject) -> Verdict:
     """
     if not torch.distributed.is_available():
         raise NotApplicable("this torch has no torch.distributed")
+    _must_be_torchs(subject)
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
     class Model(torch.nn.Module):
@@ -122,7 +133,7 @@ def dcp_initialisation(subject: Subject) -> Verdict:
     )
 
 
-@check("lr-schedule", "a scheduler's lr is the lr of the next step")
+@check("lr-schedule", "a scheduler's lr is the lr of the next step", by="torch's documentation")
 def lr_schedule(subject: Subject) -> Verdict:
     """Under LambdaLR, which halves lr each step, every movement is that of constant lr times the factor.
 
@@ -132,6 +143,7 @@ def lr_schedule(subject: Subject) -> Verdict:
     """
     if not subject.lr:
         raise NotApplicable("takes no lr")
+    _must_be_torchs(subject)
     runs = []
     factors = [0.5**t for t in range(4)]
     for scheduled in (False, True):
@@ -176,7 +188,7 @@ def lr_schedule(subject: Subject) -> Verdict:
     )
 
 
-@check("one-cycle", "works under OneCycleLR")
+@check("one-cycle", "works under OneCycleLR", by="nobody")
 def one_cycle(subject: Subject) -> Verdict:
     """Ten steps under OneCycleLR, which moves lr and, against it, the momentum or β₁.
 
@@ -184,6 +196,7 @@ def one_cycle(subject: Subject) -> Verdict:
     """
     if not subject.lr:
         raise NotApplicable("takes no lr")
+    _must_be_torchs(subject)
     params = subject.parameters()
     optimizer = subject.build(params, **subject.lr)
     try:
@@ -199,7 +212,7 @@ def one_cycle(subject: Subject) -> Verdict:
     )
 
 
-@check("tensor-lr", "takes a tensor as lr")
+@check("tensor-lr", "takes a tensor as lr", by="nobody")
 def tensor_lr(subject: Subject) -> Verdict:
     """``lr=torch.tensor(…)`` means its value; torch.compile and capturable training want it."""
     if not subject.lr:

@@ -49,7 +49,7 @@ def stated(subject: Subject, variant: Mapping[str, Any]) -> dict[str, Any]:
     return {name: variant.get(name, subject.value_of(name)) for name in (*names, *others)}
 
 
-@check("formula", "computes the formula of the paper that it is named after")
+@check("formula", "computes the formula of the paper that it is named after", by="its paper")
 def formula(subject: Subject) -> Verdict:
     """Every step equals the paper's, without decay, for the defaults and for options far from them.
 
@@ -157,7 +157,7 @@ def example_code(subject: Subject, oracle: Oracle, variant: Mapping[str, Any]) -
     ]
 
 
-@check("scale-invariance", "takes the same steps when the loss is multiplied by a constant")
+@check("scale-invariance", "takes the same steps when the loss is multiplied by a constant", by="its paper")
 def scale_invariance(subject: Subject) -> Verdict:
     """g and 1000 g give the same movement.
 

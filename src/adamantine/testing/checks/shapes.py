@@ -40,7 +40,7 @@ def _tried(subject: Subject, p: Parameter) -> Verdict | None:
     return None
 
 
-@check("scalar", "moves a parameter without dimensions")
+@check("scalar", "moves a parameter without dimensions", by="nobody")
 def scalar(subject: Subject) -> Verdict:
     """A learned temperature (CLIP's logit scale) has shape ()."""
     p = Parameter(torch.tensor(1.5, dtype=subject.needs.dtype))
@@ -51,7 +51,7 @@ def scalar(subject: Subject) -> Verdict:
     return yes("three steps") if p.item() != 1.5 and p.isfinite() else no(f"1.5 became {p.item()}")
 
 
-@check("vector", "moves a one-dimensional parameter")
+@check("vector", "moves a one-dimensional parameter", by="nobody")
 def vector(subject: Subject) -> Verdict:
     """Biases and norms. Optimizers for matrices (Muon, Shampoo) may leave them to another."""
     p = Parameter(torch.full((5,), 1.5, dtype=subject.needs.dtype))
@@ -60,7 +60,7 @@ def vector(subject: Subject) -> Verdict:
     return yes("three steps") if p.isfinite().all() and (p != 1.5).all() else no(f"1.5 became {p.tolist()}")
 
 
-@check("zero-size", "takes a parameter without elements")
+@check("zero-size", "takes a parameter without elements", by="nobody")
 def zero_size(subject: Subject) -> Verdict:
     """Shape (0, 3): an empty shard under tensor parallelism, a head without classes yet."""
     p = Parameter(torch.empty((0, 3), dtype=subject.needs.dtype))
@@ -83,7 +83,12 @@ LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
-@check("non-contiguous", "a parameter's layout in memory changes nothing", presumes="determinism")
+@check(
+    "non-contiguous",
+    "a parameter's layout in memory changes nothing",
+    by="torch's classes",
+    presumes="determinism",
+)
 def non_contiguous(subject: Subject) -> Verdict:
     """Transposed, strided, and as a view at an odd offset: the values are those of the contiguous twin.
 
@@ -93,7 +98,12 @@ def non_contiguous(subject: Subject) -> Verdict:
     return _laid_out(subject, "weights")
 
 
-@check("non-contiguous-gradient", "a gradient's layout in memory changes nothing", presumes="determinism")
+@check(
+    "non-contiguous-gradient",
+    "a gradient's layout in memory changes nothing",
+    by="torch's classes",
+    presumes="determinism",
+)
 def non_contiguous_gradient(subject: Subject) -> Verdict:
     """The same for ``p.grad``: autograd hands out transposed ones for ``x @ w.T``, expanded ones for sums."""
     return _laid_out(subject, "gradients")
@@ -123,9 +133,8 @@ def _laid_out(subject: Subject, what: str) -> Verdict:
 
 
 def _code(subject: Subject, what: str, code: str) -> list[str]:
-    weight = subject.tensor.replace("torch.ones", "torch.ones")
     numbers = [
-        f"x = ({weight}.cumsum(0).cumsum(1) / 8)",
+        f"x = ({subject.tensor}.cumsum(0).cumsum(1) / 8)",
         "w = torch.nn.Parameter(x.clone())",
         f"v = torch.nn.Parameter({code.format('x') if what == 'weights' else 'x.clone()'})",
     ]
@@ -144,7 +153,7 @@ def _code(subject: Subject, what: str, code: str) -> list[str]:
     ]
 
 
-@check("complex", "takes complex parameters, as two real numbers each")
+@check("complex", "takes complex parameters, as two real numbers each", by="nobody")
 def complex_numbers(subject: Subject) -> Verdict:
     """complex64 weights move as their real and imaginary parts would; Fourier layers have such."""
     real = torch.randn(*subject.needs.shape, 2, generator=torch.Generator().manual_seed(0))
@@ -167,7 +176,7 @@ def complex_numbers(subject: Subject) -> Verdict:
     return no(f"moves otherwise than the two real numbers, by {worst:.2g}")
 
 
-@check("bfloat16", "takes bfloat16 parameters")
+@check("bfloat16", "takes bfloat16 parameters", by="nobody")
 def bfloat16(subject: Subject) -> Verdict:
     """Weights in bfloat16 move, and stay bfloat16. Which dtype the state has is told."""
     params = subject.parameters(dtype=torch.bfloat16)

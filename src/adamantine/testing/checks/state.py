@@ -42,7 +42,12 @@ def inherits_loading(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
-@check("resume", "a state dict loaded into a new optimizer continues bit for bit", presumes="determinism")
+@check(
+    "resume",
+    "a state dict loaded into a new optimizer continues bit for bit",
+    by="torch's documentation",
+    presumes="determinism",
+)
 def resume(subject: Subject) -> Verdict:
     """Three steps, the state dict into a new optimizer with another lr over copied weights, three more.
 
@@ -106,7 +111,12 @@ def _three_more(subject: Subject) -> list[str]:
     ]
 
 
-@check("state-is-safe", "a saved state dict loads with weights_only=True, unchanged", presumes="determinism")
+@check(
+    "state-is-safe",
+    "a saved state dict loads with weights_only=True, unchanged",
+    by="torch's classes",
+    presumes="determinism",
+)
 def state_is_safe(subject: Subject) -> Verdict:
     """``torch.save`` and ``torch.load`` with its default since torch 2.6, then three steps as without.
 
@@ -134,7 +144,11 @@ def state_is_safe(subject: Subject) -> Verdict:
         cause = next(
             (line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), ""
         )
-        return violated(f"torch.load(weights_only=True) refuses its state dict. {cause.strip()[:200]}", code)
+        return violated(
+            f"torch.load(weights_only=True) refuses its state dict, {type(error).__name__}: "
+            f"{cause.strip()[:200]}",
+            code,
+        )
     others = twins(params)
     successor = subject.build(others, **subject.lr, **subject.strong_decay)
     successor.load_state_dict(saved)
@@ -147,7 +161,7 @@ def state_is_safe(subject: Subject) -> Verdict:
     return violated("three steps after torch.save and torch.load differ from those without", code)
 
 
-@check("state-dtype", "loading keeps the dtype of the state")
+@check("state-dtype", "loading keeps the dtype of the state", by="this kit")
 def state_dtype(subject: Subject) -> Verdict:
     """bfloat16 weights, some steps, a state dict loaded: every state tensor has the dtype it was saved in.
 
@@ -213,7 +227,7 @@ def _dtypes(state_dict: dict[str, Any]) -> dict[str, torch.dtype]:
     }
 
 
-@check("snapshot-kept", "a state dict that was loaded is not changed by the steps that follow")
+@check("snapshot-kept", "a state dict that was loaded is not changed by the steps that follow", by="this kit")
 def snapshot_kept(subject: Subject) -> Verdict:
     """Load, step, and look at the dictionary that was given: it is what it was.
 
