@@ -69,6 +69,41 @@ def test_decay_that_no_group_states_is_shown() -> None:
     assert all(p.decays and p.shrink == pytest.approx(1e-4) for p in found.report.parameters)
 
 
+class _Lars(torch.optim.Optimizer):
+    """Barlow Twins': L2 under a trust ratio, for matrices alone."""
+
+    def __init__(self, params: Any, lr: float = 0.2, weight_decay: float = 0.0, spares: bool = True) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "spares": spares})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                g = p.grad
+                if g is not None and (p.ndim > 1 or not group["spares"]):
+                    g = g + group["weight_decay"] * p
+                    g = 1e-3 * p.norm() / g.norm() * g
+                if g is not None:
+                    p.sub_(group["lr"] * g)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_class_that_spares_vectors_by_itself(apart: bool) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8))
+
+    def groups() -> list[Any]:
+        vectors = [p for p in model.parameters() if p.ndim < 2]
+        return [{"params": [model[0].weight]}, {"params": vectors}] if apart else list(model.parameters())
+
+    found = audit(_Lars(groups(), weight_decay=1e-3), model)
+    assert found.findings == ()
+    assert [p.decays for p in found.report.parameters] == [True, False, False, False]
+    assert told(_Lars(groups(), weight_decay=1e-3, spares=False), model) == {
+        "decays-bias": "warning",
+        "decays-norm": "warning",
+    }
+
+
 # Modes
 
 

@@ -14,6 +14,9 @@ _LRS = frozenset({"lr", "initial_lr", "constructed_lr", "highest_lr", "max_lr", 
 #: Modes whose shrink at another lr needs no other dry run, with the power of lr.
 _FOLLOWS_LR = {"none": 0, "ignored": 0, "fixed": 0, "decoupled": 1, "cautious": 1, "l2": 1}
 
+#: Of the dry run that asks whether vectors are treated as matrices are.
+_MATRIX, _VECTOR = (8, 8), (64,)
+
 
 class Behaviours:
     """The dry runs of one audit: a group of equal settings and dtype takes none, one that differs in lr alone
@@ -22,6 +25,7 @@ class Behaviours:
     def __init__(self) -> None:
         self._known: dict[tuple[str, float], Behaviour] = {}
         self._first: dict[str, tuple[Behaviour, float]] = {}
+        self._spares: dict[str, bool] = {}
 
     def of(self, optimizer: Any, place: int) -> Behaviour:
         """`adamantine.probe.behaviour_of` this group of the optimizer."""
@@ -36,11 +40,29 @@ class Behaviours:
                 self._first.setdefault(alike, (found, lr))
         return self._known[alike, lr]
 
+    def spares_vectors(self, optimizer: Any, place: int) -> bool:
+        """Whether this class leaves vectors out of the decay by itself (LARS of Barlow Twins, VICReg)."""
+        found, group = self.of(optimizer, place), optimizer.param_groups[place]
+        flat = _is_flat(group)
+        if found.source != "probe" or not any(p.ndim < 2 for p in group["params"]):
+            return False
+        if (found.decay == "ignored") is not flat or found.decay in {"none", "unknown"}:
+            return False
+        alike = _but_for_lr(optimizer, group)
+        if alike not in self._spares:
+            other = behaviour_of(optimizer, place, shape=_MATRIX if flat else _VECTOR).decay
+            self._spares[alike] = other not in {"ignored", "unknown"} if flat else other == "ignored"
+        return self._spares[alike]
+
+
+def _is_flat(group: dict[str, Any]) -> bool:
+    return all(p.ndim < 2 for p in group["params"])
+
 
 def _but_for_lr(optimizer: Any, group: dict[str, Any]) -> str:
     """All that a dry run depends on, lr left out."""
     params = group["params"]
-    kind = (params[0].dtype, params[0].ndim >= 2, params[0].device) if params else None
+    kind = (params[0].dtype, _is_flat(group), params[0].device) if params else None
     settings = {k: v for k, v in group.items() if k not in _LRS | {"params", "param_names"}}
     return repr((id(optimizer), kind, sorted(settings.items(), key=lambda item: str(item[0]))))
 

@@ -37,7 +37,7 @@ def parameter_rows(subject: Subject) -> tuple[ParameterRow, ...]:
 def _row(subject: Subject, parameter: Parameter, kept: dict[int, float | None]) -> ParameterRow:
     group = subject.groups[parameter.groups[0]] if parameter.groups else None
     trains = parameter.tensor.requires_grad
-    decays = group is not None and group.acts and trains
+    decays = group is not None and group.decays_member(parameter) and trains
     peak = group.peak_shrink if group is not None and decays else None
     timescale = 1.0 / peak if peak else None
     per_epoch = subject.plan.steps_per_epoch

@@ -34,6 +34,7 @@ class Group:
     peak_lr: float
     lrs: Numbers  # over the course
     decays: Numbers  # λ over the course
+    spares_vectors: bool = False  # by the class itself, whatever λ is
 
     @property
     def lr(self) -> float:
@@ -51,6 +52,10 @@ class Group:
         if self.is_unstated:
             return True
         return float(np.max(self.decays)) > 0 and self.behaviour.decay not in {"none", "ignored"}
+
+    def decays_member(self, parameter: Parameter) -> bool:
+        """Whether decay touches this member."""
+        return self.acts and not (self.spares_vectors and parameter.tensor.ndim < 2)
 
     @property
     def is_unstated(self) -> bool:
@@ -146,6 +151,7 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
                 settings=settings,
                 members=tuple(p for p in parameters if index in p.groups),
                 behaviour=behaviours.of(optimizer, place),
+                spares_vectors=behaviours.spares_vectors(optimizer, place),
                 peak_lr=_peak(settings, lrs, whole and any(s.optimizer is optimizer for s in mine)),
                 lrs=lrs,
                 decays=decays,

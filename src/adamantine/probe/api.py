@@ -14,13 +14,16 @@ from adamantine.probe.measure import measure, unknown
 from adamantine.probe.sandbox import like, short
 
 
-def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behaviour:
+def behaviour_of(
+    optimizer: Any, group: int = 0, *, known: bool = True, shape: tuple[int, ...] | None = None
+) -> Behaviour:
     """What the optimizer really does to the weights of one group.
 
     Args:
         optimizer: any ``torch.optim.Optimizer``, or an object that holds one as ``optimizer``.
         group: index into its ``param_groups``.
         known: read torch's and adamantine's own classes instead of running them; False runs them too.
+        shape: of the tensor that a dry run steps; None takes one of the group's kind.
 
     The optimizer, its parameters, its state and all random states stay as they are. Never raises for an odd
     optimizer: decay ``unknown``, source ``none``, and the reason as evidence.
@@ -41,7 +44,7 @@ def behaviour_of(optimizer: Any, group: int = 0, *, known: bool = True) -> Behav
     try:
         if known and (found := known_classes.read(inner, hyper)) is not None:
             return found
-        shape = _shape(hyper)
+        shape = shape or _shape(hyper)
         return measure(like(inner, hyper, shape=shape), shape=shape, device=_device(hyper))
     except ProbeError as error:
         return unknown(str(error))

@@ -21,7 +21,7 @@ from adamantine.probe.rates import Rates
 from adamantine.probe.rig import LAZY_STEPS, PATIENT_STEPS, Rig
 from adamantine.probe.setting import Setting
 from adamantine.probe.tolerance import FACTORS, SURELY_SEEN, TOLERANCE
-from adamantine.probe.verdict import Verdict
+from adamantine.probe.verdict import Verdict, by_one_number
 
 
 class Inconclusive(Exception):
@@ -50,7 +50,8 @@ class DryRun:
         unfitting: Behaviour | None = None
         for effect in self._effects():
             if found := self._classify(effect):
-                return found
+                is_divided = found.decay == "l2" and found.adaptive
+                return by_one_number(found) if is_divided and self._divided_by_one_number() else found
             # perhaps for rounding, of which a higher λ suffers less
             unfitting = unfitting or self.verdict.unfitting(effect, self._loud(effect))
         return unfitting or self._ignored()
@@ -174,8 +175,6 @@ class DryRun:
                 return found
             best = "l2"
         if best == "l2":
-            if self.verdict.adaptive and self._divided_by_one_number():
-                return self.verdict.l2_under_one_number()
             return self.verdict.l2(effect, used if whole else None, memoryless=memoryless)
         if whole and used is first and (other := self.verdict.as_a_whole(effect, self._loud(effect))):
             return other

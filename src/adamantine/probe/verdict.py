@@ -75,15 +75,6 @@ class Verdict:
             evidence += f", {last:.3g} once momentum has built up"
         return self._found("l2", max(first, last) + self._drift(), evidence, power=1)
 
-    def l2_under_one_number(self) -> Behaviour:
-        """λθ and the gradient are divided together, by one number for the whole tensor."""
-        evidence = (
-            "adding λθ to the gradients by hand gives the same weights; the step is divided by one number "
-            "for the whole tensor, so that all its elements decay alike, by a rate that follows the size of "
-            "its gradients"
-        )
-        return replace(self._found("l2", None, evidence), adaptive=None)
-
     def shrinking(self, effect: Effect, rates: Tensor, hypothesis: Hypothesis, order: Order) -> Behaviour:
         """The weight shrinks by ``rates``; which mode that is."""
         lr, weight_decay = self.setting.lr, effect.weight_decay
@@ -194,3 +185,12 @@ class Verdict:
             if any(abs(rate - value) <= TOLERANCE * value for value in values):
                 return decay
         return "other"
+
+
+def by_one_number(l2: Behaviour) -> Behaviour:
+    """L2 where λθ and the gradient are divided together, by one number for the whole tensor (LARS)."""
+    more = (
+        "; the step is divided by one number for the whole tensor, so that all its elements decay alike, by "
+        "a rate that follows the size of its gradients"
+    )
+    return replace(l2, adaptive=None, evidence=l2.evidence + more)

@@ -120,7 +120,8 @@ def l2_in_adaptive(subject: Subject) -> Iterator[Finding]:
 
 def decay_ignored(subject: Subject) -> Iterator[Finding]:
     """Error: training does something else than its arguments say."""
-    for name, groups in by_class([g for g in subject.groups if g.behaviour.decay == "ignored"]).items():
+    ignored = [g for g in subject.groups if g.behaviour.decay == "ignored" and not g.spares_vectors]
+    for name, groups in by_class(ignored).items():
         decay = settings_of(groups, "weight_decay")
         yield DECAY_IGNORED.finding(
             title=Words(

@@ -144,6 +144,8 @@ def decays_what_it_should_not(subject: Subject) -> Iterator[Finding]:
             kind, _, _ = _NOUNS.get(parameter.verdict.kind, _OTHER)
             if parameter.verdict.decays or not parameter.of_model or not parameter.tensor.requires_grad:
                 continue
+            if not group.decays_member(parameter):
+                continue
             severity: Severity = "note" if group.behaviour.adaptive is False else kind.severity
             found.setdefault((parameter.verdict.kind, severity), []).append((group, parameter))
     merged: dict[tuple[str, Severity], list[tuple[Group, Parameter]]] = {}
