@@ -69,6 +69,27 @@ def test_decay_that_no_group_states_is_shown() -> None:
     assert all(p.decays and p.shrink == pytest.approx(1e-4) for p in found.report.parameters)
 
 
+def test_an_optimizer_without_an_lr() -> None:
+    class Bare(torch.optim.Optimizer):
+        def __init__(self, params: Any, weight_decay: float = 0.1) -> None:
+            super().__init__(params, {"weight_decay": weight_decay})
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.mul_(1 - self.lr(group) * group["weight_decay"]).sub_(1e-3 * p.grad.sign())
+
+        def lr(self, group: dict[str, Any]) -> float:
+            return 1e-3
+
+    model = matrix()
+    found = audit(Bare(model.parameters()), model, steps=10_000)
+    assert {f.code for f in found.findings} == {"decay-ignores-lr", "default-decay"}
+    assert "nan" not in str(found)
+
+
 class _Lars(torch.optim.Optimizer):
     """Barlow Twins': L2 under a trust ratio, for matrices alone."""
 

@@ -19,10 +19,10 @@ _TO = Words("to", "至")
 def setting(value: float) -> str:
     """A learning rate or a decay coefficient, as short as its first three digits allow.
 
-    >>> [setting(v) for v in (0.0, 3e-4, 1.25e-3, 0.01, 0.1, 1.0, 32.0)]
-    ['0', '3e-4', '1.25e-3', '0.01', '0.1', '1', '32']
+    >>> [setting(v) for v in (0.0, 3e-4, 1.25e-3, 0.01, 0.1, 1.0, 32.0, 999.7, math.nan)]
+    ['0', '3e-4', '1.25e-3', '0.01', '0.1', '1', '32', '1e3', 'nan']
     """
-    if value == 0 or 0.01 <= abs(value) < 1000:
+    if value == 0 or not math.isfinite(value) or 0.01 <= abs(value) < 999.5:  # beyond, three digits make 1e3
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"

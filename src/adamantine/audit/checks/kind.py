@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,8 @@ def by_class(groups: Sequence[Group]) -> dict[str, list[Group]]:
 
 def settings_of(groups: Sequence[Group], read: str) -> str:
     """One number, or the range, of an attribute of the groups."""
-    values = sorted({getattr(group, read) for group in groups if getattr(group, read) is not None})
+    read_out = {getattr(group, read) for group in groups}
+    values = sorted(value for value in read_out if value is not None and math.isfinite(value))
     if not values:
         return "?"
     return setting(values[0]) if len(values) == 1 else f"{setting(values[0])} – {setting(values[-1])}"
