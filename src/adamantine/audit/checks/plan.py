@@ -164,8 +164,16 @@ def schedule_ends_early(subject: Subject) -> Iterator[Finding]:
                     f"T_max={scheduler.T_max}: after it lr rises back to {setting(highest)}.",
                     f"T_max={scheduler.T_max}：之后学习率回升到 {setting(highest)}。",
                 ),
+                remedy=None if stride > 1 else _OR_EPOCHS,
                 groups=groups,
             )
+
+
+#: Where nobody has said how long an epoch is, a T_max in epochs looks like one in steps.
+_OR_EPOCHS = Words(
+    f"{SCHEDULE_ENDS_EARLY.remedy.en} If the scheduler is stepped once per epoch, say so: steps_per_epoch=….",
+    f"{SCHEDULE_ENDS_EARLY.remedy.zh}如果调度器每个 epoch 才走一步，请写明：steps_per_epoch=…。",
+)
 
 
 def _cosines(schedulers: Iterable[Any], begin: int = 0) -> Iterator[tuple[Any, int]]:
