@@ -51,6 +51,16 @@ def test_violations(name):
             assert result.example is not None, result.check
 
 
+def test_the_fused_kernel_takes_memory_in_order():
+    """On a CPU it writes to the wrong elements where weight and gradient are laid out differently.
+
+    On a GPU the same is refused ("must have same dtype, device, and layout", pytorch #106951, #110758).
+    """
+    found = check_optimizer(torch.optim.AdamW, hyper={"fused": True}, only=["shapes"])
+    assert set(found.violations) == {"non-contiguous", "non-contiguous-gradient"}
+    assert all(found[name].example for name in found.violations)
+
+
 def test_what_cannot_take_dense_gradients_is_said():
     with pytest.raises(ConformanceError, match=r"SparseAdam does not step on a small weight.*dense"):
         check_optimizer(torch.optim.SparseAdam)

@@ -34,6 +34,7 @@ def subject_of(target: Any, *, hyper: Mapping[str, Any] | None = None, name: str
     if not callable(make):
         raise ConformanceError(f"{target!r} is not an optimizer class; give module:Class")
     own = getattr(make, "__name__", type(make).__name__)
+    own = own if own.isidentifier() else "factory"  # of a lambda; examples call it so
     called = name or own
     return adapted(
         Subject(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -254,6 +255,12 @@ def grad_scaler(subject: Subject) -> Verdict:
             scaler.step(optimizer)
             scaler.update()
         ends.append(copies(params))
-    return (
-        yes("three scaled steps, the same bits") if same(*ends) else no("scaled steps differ from plain ones")
-    )
+    if not same(*ends):
+        return no("scaled steps differ from plain ones")
+    for p in params:
+        p.grad = torch.full_like(p, math.inf)
+    scaler.scale(torch.zeros(()))
+    scaler.step(optimizer)
+    if not same(copies(params), ends[-1]):
+        return no("a step whose gradients overflow is taken")
+    return yes("three scaled steps, the same bits; one that overflows is left out")

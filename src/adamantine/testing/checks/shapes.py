@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -133,8 +134,10 @@ def _laid_out(subject: Subject, what: str) -> Verdict:
 
 
 def _code(subject: Subject, what: str, code: str) -> list[str]:
+    shape = subject.needs.shape
+    # Both signs, and not symmetric: Adam's first step is of one size, and a transposed write would not show.
     numbers = [
-        f"x = ({subject.tensor}.cumsum(0).cumsum(1) / 8)",
+        f"x = torch.linspace(-1, 1, {math.prod(shape)}, dtype={subject.needs.dtype}).view{shape}",
         "w = torch.nn.Parameter(x.clone())",
         f"v = torch.nn.Parameter({code.format('x') if what == 'weights' else 'x.clone()'})",
     ]
