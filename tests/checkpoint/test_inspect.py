@@ -143,6 +143,8 @@ def test_a_pt_file(path, tmp_path):
     torch.save({"optimizer": read(path).state_dict(), "epoch": 3}, other)
     found = inspect(other)
     assert (found.layout, found.parameters, found.steps) == ("torch", 4, (3, 3))
+    assert found.not_saved == []
+    assert found.unread == ["beside the optimizer the file holds epoch: not converted"]
     assert [row.slot for row in found.slots] == ["exp_avg", "exp_avg_sq", "step"]
 
 

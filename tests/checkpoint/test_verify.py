@@ -63,5 +63,8 @@ def test_what_checksums_do_not_say(tmp_path):
 def test_no_file_and_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         verify(tmp_path / "x.safetensors")
+    torch.save({}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of adamantine, and without checksums"):
+        verify(tmp_path / "x.pt")  # whole, for all that can be said
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     assert "truncated" in verify(tmp_path / "x.safetensors").problems[0]

@@ -65,6 +65,7 @@ class Inspection:
         largest: (place, dtype, shape, bytes) of the largest tensors of the whole file.
         beside: what there is beside the optimizer, with its number of tensors and bytes.
         not_saved: what the checkpoint says it could not hold.
+        unread: what a foreign file also holds, in sentences.
         suspicions: worst first.
     """
 
@@ -79,6 +80,7 @@ class Inspection:
     largest: list[tuple[str, str, tuple[int, ...], int]] = field(default_factory=list)
     beside: dict[str, tuple[int, int]] = field(default_factory=dict)
     not_saved: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     suspicions: list[Suspicion] = field(default_factory=list)
 
 
@@ -104,7 +106,8 @@ def inspect(
         contents.optimizer,
         contents.versions if seen.layout == "adamantine" else {},
         parameters=len(contents.parameters),
-        not_saved=[*(contents.scheduler.not_saved if contents.scheduler else []), *seen.unread],
+        not_saved=contents.scheduler.not_saved if contents.scheduler else [],
+        unread=seen.unread,
     )
     for group, members in zip(contents.groups, contents.members(), strict=True):
         found.groups.append({"parameters": len(members), "decay": group.decay, "hyper": group.hyper})

@@ -58,8 +58,8 @@ def fitted(
         if saved.state and saved.dtype not in {None, name_of(p.dtype)}:
             raise CheckpointError(
                 f"{source}: {_label(saved.name, index)} was trained in {saved.dtype}, here it is "
-                f"{name_of(p.dtype)}, and its state would stay what it was: torch's steps then fail, ours keep it "
-                f"in {saved.dtype}. Convert the model (model.to(torch.{saved.dtype})) to go on as "
+                f"{name_of(p.dtype)}, and its state would stay so: torch's steps then fail, ours keep "
+                f"it in {saved.dtype}. Convert the model (model.to(torch.{saved.dtype})) to go on as "
                 "before; or leave it to the class: optimizer.load_state_dict(adamantine.checkpoint.read(path)"
                 ".state_dict())"
             )

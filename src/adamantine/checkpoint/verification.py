@@ -8,7 +8,7 @@ from pathlib import Path
 
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.checkpoint.reader import open_store
-from adamantine.checkpoint.writer import Watch, index_of, unwatched
+from adamantine.checkpoint.writer import INDEX, SUFFIX, Watch, index_of, unwatched
 
 
 @dataclass
@@ -38,11 +38,16 @@ def verify(path: str | os.PathLike[str], *, done: Watch = unwatched) -> Verifica
         done: is told the bytes of every tensor read.
 
     Raises:
-        CheckpointError: there is no such file.
+        CheckpointError: there is no such file, or one of another format.
     """
     path = Path(path)
     if not path.exists() and not index_of(path).exists():
         raise CheckpointError(f"{path}: no such file")
+    if path.is_file() and not path.name.endswith((SUFFIX, INDEX)):
+        raise CheckpointError(
+            f"{path}: no checkpoint of adamantine, and without checksums to compare with; `adamantine "
+            "checkpoint inspect` looks into other formats"
+        )
     found = Verification(path)
     try:
         store = open_store(path)

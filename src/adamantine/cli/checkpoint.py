@@ -73,7 +73,8 @@ def verify(
 ) -> None:
     """Is a checkpoint whole? Compares [bold]every byte[/bold] with the checksums it was saved with.
 
-    Exit code 0: it will load exactly what was saved. 1: damaged, and every damage is listed. 2: no such file.
+    Exit code 0: it will load exactly what was saved. 1: damaged, and every damage is listed. 2: no such file,
+    or one of another format.
     """
     from adamantine.checkpoint.verification import verify as check
     from adamantine.cli.checkpoint_tables import show_verification

@@ -305,3 +305,37 @@ def test_universal_needs_weights(tmp_path: Path) -> None:
 def test_what_is_not_written(to: str, written: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=f"Cannot write '{to}'"):
         convert(written / "bitsandbytes.pt", tmp_path / "a", to=to)
+
+
+def test_the_source_is_not_written_over(tmp_path: Path) -> None:
+    """What was lost could not be had again."""
+    model = network()
+    optimizer = MAKERS["AdamW"](grouped(model))
+    train(model, optimizer, 1, seed=1)
+    source = tmp_path / "a.safetensors"
+    checkpoint.save(source, optimizer, model=model)
+    torch.save({"optimizer": optimizer.state_dict(), "model": model.state_dict()}, tmp_path / "a.pt")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for name in ("a.safetensors", "new.safetensors", "new.safetensors.index.json"):
+        with pytest.raises(CheckpointError, match="a file of layout torch is no safetensors file"):
+            convert(source, tmp_path / name, to="torch")
+    (tmp_path / "link.pt").symlink_to("a.pt")
+    before[tmp_path / "link.pt"] = before[tmp_path / "a.pt"]
+    for name in ("a.pt", "link.pt"):
+        with pytest.raises(CheckpointError, match="is the source itself"):
+            convert(tmp_path / "a.pt", tmp_path / name, to="torch")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    convert(source, source, to="adamantine", hyper={"lr": 0.5})
+    assert checkpoint.read(source).model is not None
+
+
+def test_hyperparameters_without_a_place_are_said(tmp_path: Path) -> None:
+    """A scheduler that resumes needs initial_lr."""
+    model = network()
+    optimizer = torch.optim.AdamW(grouped(model), lr=1e-2, maximize=True)
+    torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    train(model, optimizer, 1, seed=1)
+    torch.save(optimizer.state_dict(), tmp_path / "a.pt")
+    report = convert(tmp_path / "a.pt", tmp_path / "b.pt", to="bitsandbytes")
+    assert "of the groups: maximize, initial_lr" in report.lost
+    assert convert(tmp_path / "a.pt", tmp_path / "c.pt", to="torch").lost == []

@@ -83,6 +83,13 @@ def test_a_stack_global_hides_nothing(tmp_path: Path) -> None:
         foreign.read(path)
 
 
+def test_two_entries_that_differ_in_case(tmp_path: Path) -> None:
+    """torch's reader of archives takes the first; the scan must not look at the other."""
+    path = archive(tmp_path / "a.pt", pickle.dumps({}, protocol=2), DATA=b"", **{"DATA.PKL": b"hostile"})
+    with pytest.raises(CheckpointError, match="two entries of one name"):
+        foreign.read(path)
+
+
 def test_a_compressed_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:

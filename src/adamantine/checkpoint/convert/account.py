@@ -11,11 +11,25 @@ from adamantine.checkpoint.convert.blockwise import Blockwise
 from adamantine.checkpoint.convert.neutral import OptimizerState
 from adamantine.checkpoint.convert.report import ConversionReport, Error, equal
 
+#: Flags that say no more than the decay mode, which every report accounts for.
+_SAID_BY_MODE = frozenset({"decoupled_weight_decay", "decay"})
+
 
 def compare(
-    before: Mapping[str, Mapping[str, Any]], names: list[str], after: OptimizerState, report: ConversionReport
+    before: Mapping[str, Mapping[str, Any]],
+    written: OptimizerState,
+    after: OptimizerState,
+    report: ConversionReport,
 ) -> None:
-    """Count in ``report`` what arrived bit for bit, and measure what did not."""
+    """Count in ``report`` what arrived bit for bit, and measure what did not.
+
+    Args:
+        before: the entries of the state, as the source had them.
+        written: what was to be written.
+        after: what was read again.
+        report: to be filled.
+    """
+    names = written.names
     name_after = dict(zip(names, names if set(names) == set(after.names) else after.names, strict=True))
     same = total = 0
     errors: dict[str, Error] = {}
@@ -34,6 +48,23 @@ def compare(
     report.kept.append(f"{same} of {total} entries of the state, as read back from what was written")
     report.changed += [f"{slot}: {error}" for slot, error in errors.items()]
     report.lost += [f"{slot} of {count} parameters" for slot, count in missing.items()]
+    _compare_hyper(written, after, report)
+
+
+def _compare_hyper(written: OptimizerState, after: OptimizerState, report: ConversionReport) -> None:
+    """Hyperparameters, but for those that are off, and for a layout that has none (which says so itself)."""
+    if len(written.groups) != len(after.groups):
+        return
+    lost: dict[str, None] = {}
+    for number, (group, arrived) in enumerate(zip(written.groups, after.groups, strict=True)):
+        for key, value in group.hyper.items() if arrived.hyper else ():
+            if key not in arrived.hyper:
+                if value is not None and value is not False and key not in _SAID_BY_MODE:
+                    lost[key] = None
+            elif not _same(value, arrived.hyper[key]):
+                report.changed.append(f"{key} of group {number}: {value!r}, is {arrived.hyper[key]!r}")
+    if lost:
+        report.lost.append(f"of the groups: {', '.join(lost)}")
 
 
 def _same(before: Any, after: Any) -> bool:

@@ -23,7 +23,7 @@ from adamantine.checkpoint.convert.neutral import OptimizerState
 from adamantine.checkpoint.convert.report import ConversionReport
 from adamantine.checkpoint.convert.statedict import to_state_dict
 from adamantine.checkpoint.errors import CheckpointError
-from adamantine.checkpoint.writer import write
+from adamantine.checkpoint.writer import INDEX, SUFFIX, write
 
 #: Layouts that `convert` writes. It also reads ``deepspeed`` and ``torchao``; docs/convert.md says why not
 #: more.
@@ -69,6 +69,7 @@ def convert(
     if to not in TARGETS:
         remedy = _WHY_NOT.get(to, "choose one of " + ", ".join(TARGETS))
         raise CheckpointError(f"Cannot write {to!r}: {remedy}")
+    _check_target(source, target, to)
     contents = foreign.contents(source)
     state = foreign.read(source, key=key) if contents is None else foreign.of_contents(contents)
     report = ConversionReport(state.layout, to, len(state.names))
@@ -104,8 +105,22 @@ def convert(
             universal.write(temporary, state)
     if state.weights and to != "deepspeed-universal":
         report.lost.append("the fp32 weights, which lie beside the optimizer's state in the source")
-    compare(before, state.names, foreign.read(target), report)
+    compare(before, state, foreign.read(target), report)
     return report
+
+
+def _check_target(source: Path, target: Path, to: str) -> None:
+    """No layout that holds less is written over the source, nor under the name of another layout."""
+    if to != "adamantine" and target.name.endswith((SUFFIX, INDEX)):
+        raise CheckpointError(f"{target}: a file of layout {to} is no safetensors file; choose another name")
+    if to == "adamantine":
+        return
+    try:
+        same = target.exists() and source.exists() and target.samefile(source)
+    except (OSError, ValueError):  # reading or writing will say it better
+        return
+    if same:
+        raise CheckpointError(f"{target} is the source itself; choose another name, and remove it afterwards")
 
 
 def _plain(state: OptimizerState, report: ConversionReport, optimizer: str | None) -> None:

@@ -109,7 +109,7 @@ def _check_archive(path: Path) -> None:
         )
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        names = [entry.filename for entry in entries]
+        names = [entry.filename.lower() for entry in entries]  # torch's own reader looks without their case
         if len(set(names)) != len(names):
             raise CheckpointError(f"{path} holds two entries of one name; torch.save writes no such file")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -118,7 +118,7 @@ def _check_archive(path: Path) -> None:
             )
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise CheckpointError(f"{path} claims more bytes than it has")
-        pickles = [name for name in names if name.endswith("/data.pkl")]
+        pickles = [entry.filename for entry in entries if entry.filename.lower().endswith("/data.pkl")]
         if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
             raise CheckpointError(f"{path} is no file of torch.save (TorchScript, or another zip archive)")
         if damaged := archive.testzip():
