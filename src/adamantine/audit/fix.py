@@ -6,7 +6,6 @@ weights or the length of a schedule, stays as a comment.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +13,10 @@ from typing import Any, Literal
 import torch
 
 from adamantine.audit.fix_plan import NewGroup, NewOptimizer, planned
+from adamantine.audit.given import signature_of
 from adamantine.audit.model import AuditReport, Finding
 from adamantine.audit.names import globs
+from adamantine.audit.subject import unwrapped_optimizer
 from adamantine.groups import param_groups
 from adamantine.report.numbers import printable
 
@@ -47,7 +48,8 @@ def fixed(report: AuditReport, optimizer: Any, model: Any, *, style: Style = "ad
     wrong = [finding for finding in report.findings if finding.severity != "note"]
     if not wrong:
         return Fix("# Nothing to mend.\n", ())
-    optimizers = list(optimizer) if isinstance(optimizer, list | tuple) else [optimizer]
+    given = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+    optimizers = [unwrapped_optimizer(each) for each in given]
     several = isinstance(model, list | tuple)
     modules = torch.nn.ModuleList(model) if several else model
     named = dict(modules.named_parameters())
@@ -93,7 +95,8 @@ class _Writer:
         if compact is not None:
             self.imports.add("from adamantine import param_groups")
             groups, settings = compact, {k: v for k, v in settings.items() if k not in {"lr", "weight_decay"}}
-            if inspect.signature(plan.cls).parameters["lr"].default is inspect.Parameter.empty:
+            lr = signature_of(plan.cls).get("lr")
+            if lr is not None and lr.default is lr.empty:
                 settings = {"lr": self._value("lr", plan.settings["lr"], plan), **settings}
             self.body.append(f"groups = {groups}")
             first = "groups"
@@ -134,7 +137,7 @@ class _Writer:
         return "[\n" + "".join(f"    {part},\n" for part in parts) + "]"
 
     def _group(self, group: NewGroup, plan: NewOptimizer) -> str:
-        patterns = [repr(pattern).replace("'", '"') for pattern, _ in globs(group.names, self.names)]
+        patterns = [_quoted(pattern) for pattern, _ in globs(group.names, self.names)]
         said = f"matching({', '.join(patterns)})"
         if len(said) > _WIDTH - 30:
             said = "matching(\n" + "".join(f"        {pattern},\n" for pattern in patterns) + "    )"
@@ -147,7 +150,7 @@ class _Writer:
         if key == "weight_decay" and value in plan.conversions:
             self.imports.add("from adamantine import convert_weight_decay")
             return plan.conversions[value]
-        return repr(value).replace("'", '"') if isinstance(value, str) else repr(value)
+        return _quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _compact(plan: NewOptimizer, model: Any, names: list[str]) -> str | None:
@@ -197,10 +200,12 @@ def _compact(plan: NewOptimizer, model: Any, names: list[str]) -> str | None:
     return "\n".join(_call("param_groups", arguments, {}))
 
 
-def _quoted(value: Any) -> str:
-    if isinstance(value, str):
-        return f'"{value}"'
-    return "[" + ", ".join(f'"{pattern}"' for pattern in value) + "]"
+def _quoted(value: str | list[str]) -> str:
+    """As a literal; whatever is in a name stays inside it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_quoted, value))}]"
+    plain = repr(value)
+    return plain if '"' in value or "'" in value or "\\" in value else f'"{plain[1:-1]}"'
 
 
 def _call(function: str, arguments: list[str], settings: dict[str, str]) -> list[str]:

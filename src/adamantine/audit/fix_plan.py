@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from adamantine.audit.given import given
+from adamantine.audit.given import given, signature_of
 from adamantine.audit.model import AuditReport
 from adamantine.probe.sandbox import DECAY_KEYS, decay_key
 
@@ -96,11 +96,12 @@ def _planned(
         if finding.severity != "note" and (not finding.groups or set(finding.groups) & set(indexes))
     }
     cls = type(optimizer)
-    plan = NewOptimizer(cls, _arguments(optimizer.defaults, cls))
+    defaults = getattr(optimizer, "defaults", {})
+    plan = NewOptimizer(cls, _arguments(defaults, cls))
     _choose_class(plan, optimizer, report, indexes, codes)
     size = _new_sizes(plan, optimizer, report, indexes, codes)
     settings = {
-        index: {**_group_arguments(given(group, optimizer.defaults), plan), **size.get(index, {})}
+        index: {**_group_arguments(given(group, defaults), plan), **size.get(index, {})}
         for index, group in zip(indexes, optimizer.param_groups, strict=True)
     }
     rows = [row for row in report.parameters if row.name in named and row.trains]
@@ -176,7 +177,7 @@ def _choose_class(
 
 def _become(plan: NewOptimizer, optimizer: Any, cls: type, **more: Any) -> None:
     plan.cls = cls
-    plan.settings = _arguments(optimizer.defaults, cls)
+    plan.settings = _arguments(getattr(optimizer, "defaults", {}), cls)
     _choose(plan, **more)
 
 
@@ -271,14 +272,14 @@ def _arguments(settings: Mapping[str, Any], cls: type) -> dict[str, Any]:
 
 def _decay_argument(cls: type) -> str:
     """What the class calls λ."""
-    takes = inspect.signature(cls).parameters
+    takes = signature_of(cls)
     return next((key for key in DECAY_KEYS if key in takes), DECAY_KEYS[0])
 
 
 def _takes(cls: type) -> dict[str, inspect.Parameter]:
     """The arguments of a class, λ under the name of this plan."""
     own = _decay_argument(cls)
-    takes = inspect.signature(cls).parameters
+    takes = signature_of(cls)
     return {"weight_decay" if name == own else name: parameter for name, parameter in takes.items()}
 
 
@@ -310,7 +311,10 @@ def _own_lr(group: Mapping[str, Any]) -> Any:
 def _plain(value: Any) -> Any:
     """A number, text or tuple of such; one-element tensors as numbers; `_NONE` for what cannot be written."""
     if isinstance(value, torch.Tensor):
-        return value.item() if value.numel() == 1 else _NONE
+        if value.numel() != 1:
+            return _NONE
+        # 0.001 of float32 is 0.0010000000474974513
+        return float(f"{value.item():.7g}") if value.dtype == torch.float32 else value.item()
     if isinstance(value, tuple | list):
         parts = tuple(_plain(part) for part in value)
         return _NONE if any(part is _NONE for part in parts) else parts

@@ -1,7 +1,8 @@
-"""A group's settings as its user gave them, where a scheduler has written over them since."""
+"""What the user gave an optimizer: its settings before any scheduler, among the arguments of its class."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,4 +27,31 @@ def given(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, An
         found["betas"] = (defaults["betas"][0], *group["betas"][1:])
     elif "momentum" in defaults and "momentum" in group:
         found["momentum"] = defaults["momentum"]
+    return found
+
+
+def signature_of(cls: type) -> dict[str, inspect.Parameter]:
+    """What a class can be called with, by name. Behind ``**kwargs`` stand the arguments of its bases.
+
+    >>> import torch
+    >>> class Mine(torch.optim.AdamW):
+    ...     def __init__(self, params, warmup=100, **kwargs):
+    ...         super().__init__(params, **kwargs)
+    >>> found = signature_of(Mine)
+    >>> found["warmup"].default, found["weight_decay"].default
+    (100, 0.01)
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        try:
+            takes = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # but for self
+        except (TypeError, ValueError):  # made in C
+            break
+        for parameter in takes:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
+            break
     return found

@@ -160,7 +160,7 @@ def subject(optimizers: Any, model: Any, plan: Plan, schedulers: Any) -> Subject
     return Subject(used, tuple(groups), tuple(parameters), course_makers, plan, run)
 
 
-def _unwrapped(optimizer: Any) -> Any:
+def unwrapped_optimizer(optimizer: Any) -> Any:
     """The optimizer inside accelerate's and other wrappers, which is the one that schedulers know."""
     while not isinstance(optimizer, torch.optim.Optimizer) and hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer
@@ -169,7 +169,7 @@ def _unwrapped(optimizer: Any) -> Any:
 
 def _optimizers(optimizers: Any) -> tuple[Any, ...]:
     given = tuple(optimizers) if isinstance(optimizers, list | tuple) else (optimizers,)
-    used = tuple(_unwrapped(optimizer) for optimizer in given)
+    used = tuple(unwrapped_optimizer(optimizer) for optimizer in given)
     for optimizer in used:
         groups = getattr(optimizer, "param_groups", None)
         if not isinstance(groups, list) or not all(isinstance(g, dict) and "params" in g for g in groups):

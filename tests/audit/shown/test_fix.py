@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,3 +213,58 @@ def test_the_class_is_called_with_its_own_name_of_the_decay(style: Any) -> None:
     exec("\n".join(line for line in fix.program.splitlines() if "import OtherName" not in line), made)
     assert [(g["lr"], g["wd"]) for g in made["optimizer"].param_groups] == [(0.01, 0.05), (0.01, 0.0)]
     assert codes(audit(made["optimizer"], model)) == set()
+
+
+class _Keywords(torch.optim.AdamW):
+    def __init__(self, params: Any, **settings: Any) -> None:
+        super().__init__(params, **settings)
+
+
+class _Groups:
+    """All that an audit asks of an optimizer."""
+
+    def __init__(self, params: Any, weight_decay: float = 0.1) -> None:
+        self.param_groups = [{"params": list(params), "weight_decay": weight_decay}]
+
+    def step(self) -> None: ...
+
+
+def test_arguments_behind_keywords_are_kept() -> None:
+    model = _net()
+    optimizer = _Keywords(model.parameters(), lr=3e-4, weight_decay=0.1, betas=(0.9, 0.95))
+    fix = fixed(audit(optimizer, model).report, optimizer, model)
+    space: dict[str, Any] = {"model": model, "_Keywords": _Keywords}
+    exec("\n".join(line for line in fix.program.splitlines() if __name__ not in line), space)
+    assert {(g["lr"], g["betas"]) for g in space["optimizer"].param_groups} == {(3e-4, (0.9, 0.95))}
+
+
+def test_optimizers_that_have_groups_alone() -> None:
+    model = _net()
+    optimizer = _Groups(model.parameters())
+    assert "_Groups(" in fixed(audit(optimizer, model).report, optimizer, model).program
+
+
+def test_the_optimizer_inside_a_wrapper_is_written() -> None:
+    model = _net()
+    inner = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.1)
+    wrapper = SimpleNamespace(optimizer=inner, param_groups=inner.param_groups)
+    assert "torch.optim.AdamW(" in fixed(audit(wrapper, model).report, wrapper, model).program
+
+
+@pytest.mark.parametrize("style", ["adamantine", "torch"])
+@pytest.mark.parametrize("name", ['a"b', "a'b", "\"); raise SystemExit(1) #'", "back\\slash", "a[0]*", "é"])
+def test_no_name_gets_out_of_its_quotes(name: str, style: Any) -> None:
+    model = nn.ModuleDict({name: nn.Linear(4, 4), "other": nn.Linear(4, 4)})
+    groups = [
+        {"params": [model[name].weight, model[name].bias]},
+        {"params": [model["other"].weight], "lr": 0.1},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1)
+    fix = fixed(audit(optimizer, model).report, optimizer, model, style=style)
+    assert codes(audit(run(fix, model), model)).isdisjoint(fix.mended)
+
+
+def test_a_tensors_lr_is_the_number_that_was_typed() -> None:
+    model = _net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=torch.tensor(1e-3), weight_decay=0.1)
+    assert "lr=0.001," in _program(optimizer, model)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adamantine.audit.given import given
+from adamantine.audit.given import given, signature_of
 from adamantine.audit.members import Parameter
 from adamantine.audit.model import Finding, Severity
 from adamantine.audit.subject import Group
@@ -124,19 +123,16 @@ def grouped_call(cls: str, groups: Sequence[Group], **changed: object) -> str:
 
 
 def groups_call(groups: Sequence[Group]) -> str:
-    """The call of `adamantine.param_groups`; ``…`` stands where the groups differ in lr or λ."""
+    """The call of `adamantine.param_groups`; ``…`` where the groups differ in lr or λ, or have none."""
     decaying = [g for g in groups if g.weight_decay] or groups
     lr, decay = (settings_of(decaying, read) for read in ("peak_lr", "weight_decay"))
-    lr, decay = ("…" if "–" in text else text for text in (lr, decay))
+    lr, decay = ("…" if "–" in text or text == "?" else text for text in (lr, decay))
     return f"adamantine.param_groups(model, lr={lr}, weight_decay={decay})"
 
 
 def _unusual(group: Group) -> dict[str, object]:
     """The group's settings that differ from what its class takes when nothing is said."""
-    try:
-        parameters = inspect.signature(type(group.optimizer)).parameters
-    except (TypeError, ValueError):
-        return {}
+    parameters = signature_of(type(group.optimizer))
     return {
         name: value
         for name, value in given(group.settings, getattr(group.optimizer, "defaults", {})).items()
