@@ -55,6 +55,25 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr("adamantine.testing.isolated.check_isolated", check)
 
 
+def test_held_to_another_name(tmp_path, monkeypatch):
+    (tmp_path / "late_decay.py").write_text(
+        "import torch\n"
+        "class MySGDW(torch.optim.SGD):\n"
+        "    @torch.no_grad()\n"
+        "    def step(self, closure=None):\n"
+        "        for group in self.param_groups:\n"
+        "            for p in group['params']:\n"
+        "                p.sub_(group['lr'] * p.grad).mul_(1 - group['lr'] * group['weight_decay'])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    own = run("late_decay:MySGDW", "--only", "decay-order", "--quiet")
+    assert own.exit_code == 0, own.output
+    result = run("late_decay:MySGDW", "--as", "SGDW", "--only", "decay-order", "--quiet", "--examples")
+    assert result.exit_code == 1, result.output
+    assert "the decay shrinks the weight after the step" in result.output
+    assert "SGDW = late_decay.MySGDW" in result.output
+
+
 def test_several_make_a_matrix_and_what_is_missing_is_exit_code_2():
     result = run("torch.optim:SGD", "no_such_package:X", "--only", "zero-lr", "--quiet")
     assert result.exit_code == 2

@@ -63,7 +63,22 @@ def test_a_subject_of_ones_own():
     assert isinstance(mine, Subject)
     assert mine.oracle is None
     assert assert_passes(mine, "resume").outcome.value == "passed"
-    assert assert_passes(mine, "decay-mode").outcome.value == "n/a"
+    with pytest.raises(pytest.skip.Exception, match="takes no weight_decay"):
+        assert_passes(mine, "decay-mode")
+
+
+def test_held_to_a_formula_that_its_own_name_does_not_promise():
+    class MyAdamW(torch.optim.AdamW):
+        def __init__(self, params, lr=1e-3):
+            super().__init__(params, lr=lr, eps=1e-3)
+            for group in self.param_groups:
+                group["eps"] = 0.1
+
+    with pytest.raises(pytest.skip.Exception, match="no formula is known for this name"):
+        assert_passes(MyAdamW, "formula")
+    mine = subject_of(MyAdamW, name="SGD")
+    with pytest.raises(AssertionError, match="SGD breaks 'formula'"):
+        assert_passes(mine, "formula")
 
 
 def test_what_is_no_optimizer_is_refused():

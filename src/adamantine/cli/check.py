@@ -26,7 +26,7 @@ EXAMPLES = """
   adamantine check torch.optim:Adam bitsandbytes.optim:AdamW8bit lion_pytorch:Lion
   [dim]several: checks down, classes across[/dim]
 
-  adamantine check mypackage.optim:MyAdamW --kwargs '{"amsgrad": true}' --only decay --examples
+  adamantine check mypackage.optim:MyAdamW --as AdamW --kwargs '{"amsgrad": true}' --only decay --examples
   [dim]some checks, with the smallest script that shows each violation[/dim]
 """
 
@@ -40,6 +40,12 @@ def check(
         str,
         typer.Option(help="Keyword arguments of the constructor, as JSON; for every class.", metavar="JSON"),
     ] = "{}",
+    judged_as: Annotated[
+        str,
+        typer.Option(
+            "--as", help="The name whose formula and decay it is held to, if not its own.", metavar="NAME"
+        ),
+    ] = "",
     only: Annotated[
         str | None, typer.Option(help="Checks or families, separated by commas.", metavar="NAMES")
     ] = None,
@@ -71,7 +77,7 @@ def check(
             return
         # What other programs read must not be mixed with what a foreign class prints.
         apart = isolate or as_json or as_markdown or len(targets or []) > 1
-        found = _run(targets or [], _hyper(kwargs), only, apart, timeout, quiet=quiet)
+        found = _run(targets or [], _hyper(kwargs), judged_as, only, apart, timeout, quiet=quiet)
         _print(found, console, examples=examples, as_json=as_json, as_markdown=as_markdown)
         if any(each.problem for each in found):
             raise typer.Exit(2)
@@ -92,7 +98,14 @@ def _hyper(text: str) -> dict[str, Any]:
 
 
 def _run(
-    targets: list[str], hyper: dict[str, Any], only: str | None, apart: bool, timeout: float, *, quiet: bool
+    targets: list[str],
+    hyper: dict[str, Any],
+    judged_as: str,
+    only: str | None,
+    apart: bool,
+    timeout: float,
+    *,
+    quiet: bool,
 ) -> list[Conformance]:
     from adamantine.testing import ConformanceError, check_optimizer
     from adamantine.testing.isolated import check_isolated
@@ -112,6 +125,7 @@ def _run(
             progress.update(bar, description=target)
             options: dict[str, Any] = {
                 "hyper": hyper,
+                "name": judged_as,
                 "only": names,
                 "finished": lambda result: progress.advance(bar),
             }
