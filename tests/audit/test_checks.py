@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler as torch_schedulers
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import adamantine.torch
 from adamantine.audit import Finding, audit
@@ -88,6 +89,42 @@ def test_an_optimizer_without_an_lr() -> None:
     found = audit(Bare(model.parameters()), model, steps=10_000)
     assert {f.code for f in found.findings} == {"decay-ignores-lr", "default-decay"}
     assert "nan" not in str(found)
+
+
+def test_no_dry_run_is_seen_by_hooks_for_all_optimizers() -> None:
+    class Own(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            return super().step(closure)
+
+    seen: list[Any] = []
+    handle = register_optimizer_step_post_hook(lambda *_: seen.append(_))
+    try:
+        model = matrix(torch.float16).requires_grad_(False)
+        audit(Own(model.parameters(), lr=1e-4, weight_decay=0.1), model)
+        model.requires_grad_(True)
+        audit(Own(model.parameters(), lr=1e-4, weight_decay=0.1), model)
+    finally:
+        handle.remove()
+    assert seen == []
+
+
+def test_weights_that_are_put_into_training_first_are_tried_too() -> None:
+    class TwoFaced(torch.optim.AdamW):
+        """Steps in training alone, as optimizers that keep an average do (schedulefree)."""
+
+        training = False
+
+        def train(self) -> None:
+            self.training = True
+
+        def step(self, closure: Any = None) -> Any:
+            if not self.training:
+                raise RuntimeError("call optimizer.train() first")
+            return super().step(closure)
+
+    model = matrix(torch.bfloat16)
+    optimizer = TwoFaced(model.parameters(), lr=1e-4, weight_decay=0.1)
+    assert told(optimizer, model)["rounds-to-nothing"] == "error"
 
 
 class _Lars(torch.optim.Optimizer):

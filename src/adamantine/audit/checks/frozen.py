@@ -10,6 +10,8 @@ from adamantine.audit.checks.kind import Kind, class_name, counted, percent, set
 from adamantine.audit.model import Finding
 from adamantine.audit.subject import Group, Subject
 from adamantine.probe import like
+from adamantine.probe.quiet import undisturbed
+from adamantine.probe.stepping import make_ready, take_step
 from adamantine.report.words import Words
 
 FROZEN_DECAYS = Kind(
@@ -91,10 +93,11 @@ def _moves_without_gradient(group: Group) -> bool:
         return False
     raw = group.optimizer.param_groups[group.place]
     try:
-        still, moving = (torch.ones(8, 8, requires_grad=True) for _ in range(2))
-        moving.grad = torch.ones_like(moving)
-        with torch.random.fork_rng(devices=[]):
-            like(group.optimizer, raw)([still, moving]).step()
+        with undisturbed():
+            still, moving = (torch.ones(8, 8, requires_grad=True) for _ in range(2))
+            optimizer = like(group.optimizer, raw)([still, moving])
+            make_ready(optimizer)
+            take_step(optimizer, [moving], [torch.ones_like(moving)])
     except Exception:  # an optimizer may do anything
         return False
     return not bool(torch.equal(still.detach(), torch.ones(8, 8)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import torch
@@ -14,6 +13,8 @@ from adamantine.audit.model import Finding
 from adamantine.audit.schedule import number
 from adamantine.audit.subject import Group, Subject
 from adamantine.probe import like
+from adamantine.probe.quiet import undisturbed
+from adamantine.probe.stepping import make_ready, take_step
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
 
@@ -158,12 +159,11 @@ def _stepped(group: Group, weight: Tensor, gradients: list[Tensor]) -> Tensor | 
     lr = torch.full_like(raw["lr"], group.peak_lr) if isinstance(raw.get("lr"), Tensor) else group.peak_lr
     weight.requires_grad_()
     try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")
+        with undisturbed():
             optimizer = like(group.optimizer, raw)([weight], lr=lr)
+            make_ready(optimizer)
             for gradient in gradients:
-                weight.grad = gradient.clone()
-                optimizer.step()
+                take_step(optimizer, [weight], [gradient])
     except Exception:  # an optimizer may do anything
         return None
     return weight.detach()
