@@ -10,6 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from adamantine.checkpoint import read, save, write
+from adamantine.checkpoint.container import digest
 from adamantine.cli import app
 
 
@@ -123,6 +124,18 @@ def test_names_of_a_hostile_file_do_not_reach_the_terminal(path):
     for arguments in (["inspect", path], ["verify", path]):
         assert "\x1b" not in run(*arguments)
     assert "[bold]" in run("inspect", path)
+    content = path.read_bytes()  # now a NaN hyperparameter, with a name that clears the screen
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    manifest = json.loads(header["__metadata__"]["adamantine.checkpoint"])
+    manifest["optimizer"]["groups"][0]["hyper"]["x\x1b[2J"] = {"$float": "nan"}
+    text = json.dumps(manifest)
+    header["__metadata__"] |= {"adamantine.checkpoint": text, "adamantine.sha256": digest(text.encode())}
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
+    said = run("inspect", path, code=2)
+    assert "is NaN" in said
+    assert "\x1b" not in said
 
 
 def test_every_command_explains_itself():

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from adamantine.errors import UserError
+from adamantine.report.terminal import plain
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def errors_in_one_line(
         said = str(error)
         if isinstance(error, OSError) and error.strerror:
             said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        errors.print(f"[bold red]error:[/bold red] {escape(' '.join(said.split()))}", highlight=False)
+        errors.print(f"[bold red]error:[/bold red] {plain(' '.join(said.split()))}", highlight=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         errors.print(f"\n{stopped}", highlight=False)
