@@ -311,6 +311,29 @@ def test_a_full_disk_leaves_the_old(path, monkeypatch):
     assert files(path) == [path.name]
 
 
+def test_a_disk_that_fills_up_between_shards(path, monkeypatch):
+    """Shards left behind would be in the way of every later save."""
+    write(path, big(1), max_shard_bytes=900)
+    before = files(path)
+    (path.parent / ".state.safetensors.0af.tmp").write_bytes(b"of a save that was killed")
+    (path.parent / "state-00001-of-00009-0123456789abcdef.safetensors").write_bytes(b"likewise")
+    room = iter([None] * 3)
+
+    def filling(descriptor):
+        if next(room, "none") == "none":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", filling)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write(path, big(2), max_shard_bytes=900)
+    assert files(path) == before
+    assert read(path).extra["seed"] == 1
+    path.with_name("state.safetensors.index.json").write_text("adamantine.checkpoint, damaged")
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        write(path, big(2), max_shard_bytes=900)
+    assert files(path) == before, "which shards a damaged index names is not known"
+
+
 def test_disks_that_cannot_sync_a_folder_and_files_that_cannot_be_removed(path, monkeypatch):
     """SMB and FUSE say EINVAL to the first. The checkpoint is in its place all the same."""
     sync = os.fsync

@@ -68,13 +68,15 @@ def write(
     manifest.contents(described, "not saved", tensors.named.__getitem__)  # what reading would refuse
     shards = _shards(tensors.named, max_shard_bytes)
     try:
-        if index_of(path).exists() and not _is_ours(index_of(path)):
+        index = index_of(path)
+        if index.exists() and manifest.KEY.encode() not in index.read_bytes():
             raise CheckpointError(
-                f"{index_of(path)} is of something else (a model?), and would hide or be hidden by a "
+                f"{index} is of something else (a model?), and would hide or be hidden by a "
                 f"checkpoint at {path}; choose another name"
             )
         if path.is_dir():  # found here, and not when the index is in its place already
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _remove_old(path, keep=_in_use(path))  # a save that was killed may have left no room for this one
         if len(shards) == 1:
             _write_single(path, described, shards[0], done)
         else:
@@ -101,19 +103,43 @@ def _write_sharded(
 ) -> None:
     places: dict[str, str] = {}
     digests: dict[str, str] = {}
-    for number, shard in enumerate(shards, 1):
-        with _temporary(path) as (beside, out):
-            found = container.write(out, shard, lambda _: {"format": "pt"}, done)
-            out.close()
-            # Named by content: no shard that an index on the disk names is ever overwritten by another.
-            listed = repr(
-                sorted((k, str(t.dtype), tuple(t.shape), found[k]) for k, t in shard.items())
-            ).encode()
-            file = f"{path.stem}-{number:05}-of-{len(shards):05}-{container.digest(listed)[:16]}{SUFFIX}"
-            beside.replace(path.with_name(file))
-        digests |= found
-        places |= dict.fromkeys(shard, file)
-    _sync_folder(path.parent)  # the index must not be on the disk before what it names
+    made: list[Path] = []
+    try:
+        for number, shard in enumerate(shards, 1):
+            with _temporary(path) as (beside, out):
+                found = container.write(out, shard, lambda _: {"format": "pt"}, done)
+                out.close()
+                file = path.with_name(_shard_name(path, f"{number:05}-of-{len(shards):05}", shard, found))
+                if not file.exists():
+                    made.append(file)
+                beside.replace(file)
+            digests |= found
+            places |= dict.fromkeys(shard, file.name)
+        _sync_folder(path.parent)  # the index must not be on the disk before what it names
+        _write_index(path, described, shards, places, digests, made)
+    except BaseException:
+        for file in made:  # on a full disk they would be in the way of every later save
+            file.unlink(missing_ok=True)
+        raise
+    path.unlink(missing_ok=True)  # a single file here is what the path led to until now
+    _remove_old(path, keep={index_of(path).name, *places.values()})
+
+
+def _shard_name(path: Path, number: str, shard: dict[str, Tensor], digests: dict[str, str]) -> str:
+    """Named by content: no shard that an index on the disk names is ever overwritten by another."""
+    listed = sorted((name, str(t.dtype), tuple(t.shape), digests[name]) for name, t in shard.items())
+    return f"{path.stem}-{number}-{container.digest(repr(listed).encode())[:16]}{SUFFIX}"
+
+
+def _write_index(
+    path: Path,
+    described: dict[str, Any],
+    shards: list[dict[str, Tensor]],
+    places: dict[str, str],
+    digests: dict[str, str],
+    made: list[Path],
+) -> None:
+    """What makes the save count; from then on ``made`` is no longer to be taken back."""
     tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
     size = sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors.values())
     texts: dict[str, Any] = manifest.metadata(described, tensors, digests)
@@ -128,10 +154,9 @@ def _write_sharded(
         out.flush()
         os.fsync(out.fileno())
         out.close()
+        made.clear()
         beside.replace(index)
     _sync_folder(path.parent)
-    path.unlink(missing_ok=True)  # a single file here is what the path led to until now
-    _remove_old(path, keep={index.name, *places.values()})
 
 
 def index_of(path: Path) -> Path:
@@ -143,8 +168,16 @@ def index_of(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX) + INDEX)
 
 
-def _is_ours(index: Path) -> bool:
-    return manifest.KEY.encode() in index.read_bytes()
+def _in_use(path: Path) -> set[str]:
+    """The files of the checkpoint that is there; where its index is damaged, all that might be."""
+    index = index_of(path)
+    used = {path.name, index.name}
+    if index.exists():
+        try:
+            used |= set(strict_json.loads(index.read_bytes(), str(index))["weight_map"].values())
+        except (CheckpointError, KeyError, TypeError, AttributeError):
+            used |= {file.name for file in path.parent.iterdir()}
+    return used
 
 
 def _shards(tensors: dict[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
