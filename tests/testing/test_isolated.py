@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -21,7 +22,6 @@ CLASSES = """
         def zero_grad(self, set_to_none=True):
             time.sleep(600)
 
-    class Prints(torch.optim.SGD):
         def step(self, closure=None):
             print("noise that is not JSON")
             return super().step(closure)
@@ -39,29 +39,27 @@ def _importable(tmp_path, monkeypatch):
 
 
 def test_a_crash_and_silence_are_rows():
-    asked = ["zero-lr", "resume", "step-hooks", "zero-grad", "deterministic"]
-    found = check_isolated("odd_optimizers:CrashesAndHangs", only=asked, timeout=5)
-    assert {result.check for result in found.results} == set(asked)
-    assert found["resume"].outcome is Outcome.RAISED
-    assert found["resume"].statement == "the process was ended by SIGSEGV"
-    assert found["zero-grad"].statement == "the process said nothing for 5 s and was ended"
-    assert {found[name].outcome for name in ("zero-lr", "step-hooks", "deterministic")} == {Outcome.PASSED}
-    assert not found.ok
-
-
-def test_as_in_this_process():
+    """The other rows are what they are in this process, printing or not."""
+    target, options = "odd_optimizers:CrashesAndHangs", {"hyper": {"momentum": 0.9}}
+    fine = ["lr-schedule", "independence", "deterministic"]
     heard = []
     found = check_isolated(
-        "odd_optimizers:Prints", hyper={"momentum": 0.9}, only=["lr", "state"], finished=heard.append
+        target, only=[*fine, "resume", "zero-grad"], timeout=3, finished=heard.append, **options
     )
+    assert found["resume"].outcome is Outcome.RAISED
+    assert found["resume"].statement == "the process was ended by SIGSEGV"
+    assert found["zero-grad"].statement == "the process said nothing for 3 s and was ended"
+    assert not found.ok
     assert list(found.results) == heard
     sys.path.insert(0, "")
     try:
-        here = check_optimizer("odd_optimizers:Prints", hyper={"momentum": 0.9}, only=["lr", "state"])
+        here = check_optimizer(target, only=fine, **options)
     finally:
         sys.path.remove("")
         sys.modules.pop("odd_optimizers", None)
-    assert found == here
+    assert {result.outcome for result in here.results} <= {Outcome.PASSED, Outcome.YES}
+    ended = {"resume", "zero-grad"}
+    assert replace(found, results=tuple(r for r in found.results if r.check not in ended)) == here
 
 
 def test_a_class_that_ends_the_process_is_a_problem():

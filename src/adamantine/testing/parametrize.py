@@ -78,6 +78,7 @@ def assert_passes(optimizer: Any, check: Check | str, *, hyper: Mapping[str, Any
     >>> assert_passes(torch.optim.AdamW, "zero-lr").outcome.value
     'passed'
     """
+    __tracebackhide__ = True  # the message is what its reader wants
     if isinstance(check, str):
         if check not in CHECKS:
             raise ConformanceError(f"no check is called {check!r}; there are {', '.join(CHECKS)}")
