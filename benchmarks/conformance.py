@@ -110,21 +110,48 @@ OPEN = {
     ("pytorch_optimizer:SGDW", "mode-flip"),
 }
 SIGNS = {"passed": "✓", "violated": "✗", "raised": "!", "yes": "+", "no": "−", "n/a": "·"}
+MODE = re.compile(r"(l2|decoupled|independent|corrected|cautious|fixed)\b: ")
+DEFAULT = re.compile(r"\w+=(\S+) by default")
 FAMILY = re.compile(r"(Paged)?(_?AdamW?|NAdamW?|SGDW?|Lion)(Legacy|ScheduleFree)?(8bit)?$")
 
 
 def front(found: dict[str, Any]) -> str:
     """The Markdown table of the Adam, AdamW, SGD and Lion families: a row per class."""
-    rows = ["| library | class | " + " | ".join(FRONT) + " |", "|---" * (2 + len(FRONT)) + "|"]
+    rows = [
+        "| library | class | decay | default λ | " + " | ".join(FRONT) + " |",
+        "|---" * (4 + len(FRONT)) + "|",
+    ]
     for library, of in found["libraries"].items():
         for target, each in of["classes"].items():
             name = target.rpartition(":")[2]
             if each["problem"] or not FAMILY.match(name):
                 continue
             got = {r["check"]: _sign(target, r) for r in each["results"]}
-            cells = " | ".join(got.get(check, "") for check in FRONT)
+            cells = " | ".join([*decay(each), *(got.get(check, "") for check in FRONT)])
             rows.append(f"| {library} {of['version']} | `{name}` | {cells} |")
     return "\n".join(rows)
+
+
+def modes(found: dict[str, Any]) -> str:
+    """The Markdown table of what every class's weight_decay was seen to do: a row per class."""
+    rows = ["| library | class | decay | default λ | as seen |", "|---" * 5 + "|"]
+    for library, of in found["libraries"].items():
+        for target, each in of["classes"].items():
+            if each["problem"]:
+                continue
+            seen = next((r["statement"] for r in each["results"] if r["check"] == "decay-mode"), "")
+            said = seen.partition(": ")[2] if MODE.match(seen) else seen
+            cells = " | ".join([*decay(each), said.replace("|", "\\|")])
+            rows.append(f"| {library} {of['version']} | `{target.rpartition(':')[2]}` | {cells} |")
+    return "\n".join(rows)
+
+
+def decay(of: dict[str, Any]) -> tuple[str, str]:
+    """Mode and default λ, read from what the kit said."""
+    said = {r["check"]: r["statement"] for r in of["results"]}
+    mode = MODE.match(said.get("decay-mode", ""))
+    default = DEFAULT.match(said.get("decay-default", ""))
+    return mode[1] if mode else "–", default[1] if default else "–"
 
 
 def _sign(target: str, result: dict[str, Any]) -> str:

@@ -29,8 +29,9 @@ def script() -> ModuleType:
 
 def test_the_table_on_the_page_is_that_of_the_results(script: ModuleType) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    shown = page.split("<!-- front -->")[1].split("<!-- end -->")[0].strip()
-    assert shown == script.front(FOUND)
+    for marker, table in {"front": script.front, "modes": script.modes}.items():
+        shown = page.split(f"<!-- {marker} -->")[1].split("<!-- end -->")[0].strip()
+        assert shown == table(FOUND)
 
 
 def test_versions_on_the_page_are_those_that_ran() -> None:
