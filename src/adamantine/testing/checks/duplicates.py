@@ -72,14 +72,14 @@ def _differs(subject: Subject, duplicate: Callable[[torch.optim.Optimizer], torc
         raise _Uncopied(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
     others = twin.param_groups[0]["params"]
     before = copies(params)
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     try:
         subject.run(others, twin, range(3, 6))
     except Exception as error:
         return f"a step of the copy raises {type(error).__name__}: {' '.join(str(error).split())[:160]}"
     if not same(copies(params), before):
         return "steps of the copy move the original"
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     subject.run(params, optimizer, range(3, 6))
     return (
         "" if same(copies(params), copies(others)) else "the copy's next three steps are not the original's"

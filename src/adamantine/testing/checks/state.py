@@ -62,9 +62,9 @@ def resume(subject: Subject) -> Verdict:
     other_lr: dict[str, Any] = {"lr": LR / 2} if subject.lr else {}
     successor = subject.build(others, **other_lr, **subject.strong_decay)
     successor.load_state_dict(saved)
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     subject.run(params, optimizer, range(3, 6))
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     subject.run(others, successor, range(3, 6))
     if same(copies(params), copies(others)):
         return passed("three steps after loading equal those without, to the bit")
@@ -152,9 +152,9 @@ def state_is_safe(subject: Subject) -> Verdict:
     others = twins(params)
     successor = subject.build(others, **subject.lr, **subject.strong_decay)
     successor.load_state_dict(saved)
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     subject.run(params, optimizer, range(3, 6))
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     subject.run(others, successor, range(3, 6))
     if same(copies(params), copies(others)):
         return passed("saved, loaded and continued to the bit")
