@@ -59,7 +59,7 @@ def show_inspection(found: Inspection, console: Console) -> None:
     for words in found.not_saved:
         console.print(f"not in the file: {plain(words)}", highlight=False)
     for words in found.unread:
-        console.print(f"not looked at: {plain(words)}", highlight=False)
+        console.print(f"beside that: {plain(words)}", highlight=False)
     if not found.suspicions:
         console.print("[green]no suspicious values[/green]")
     for each in found.suspicions:

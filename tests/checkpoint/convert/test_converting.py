@@ -191,10 +191,10 @@ def test_to_optax_and_back(name: str, tmp_path: Path) -> None:
 def test_optax_does_not_know_its_hyperparameters(written: Path, tmp_path: Path) -> None:
     source = written / "optax-adamw.msgpack"
     with pytest.raises(
-        CheckpointError, match="does not say lr and weight_decay of group 0; give set lr=…, set"
+        CheckpointError, match="does not say lr and weight_decay of group 0; give --set lr=… --set"
     ):
         convert(source, tmp_path / "a.pt", to="torch")
-    with pytest.raises(CheckpointError, match="does not say how group 0 decays; give decay='decoupled'"):
+    with pytest.raises(CheckpointError, match="does not say how group 0 decays; give --decay decoupled"):
         convert(source, tmp_path / "a.pt", to="torch", hyper={"lr": 1e-2, "weight_decay": 0.1})
     report = convert(
         source, tmp_path / "a.pt", to="torch", decay="decoupled", hyper={"lr": 1e-2, "weight_decay": 0.1}

@@ -138,10 +138,10 @@ def _plain(state: OptimizerState, report: ConversionReport, optimizer: str | Non
         )
         report.lost.append("the codes themselves: quantizing again gives others where a block's scale moves")
     if not state.named:
-        report.lost.append("the names: the source numbers its parameters (give model= or names=)")
+        report.lost.append("the names: the source numbers its parameters (give --model or --names)")
     decays = [float(group.hyper.get("weight_decay") or 0.0) != 0 for group in state.groups]
     if unsaid := [n for n, group in enumerate(state.groups) if group.decay is None and decays[n]]:
-        report.lost.append(f"the decay mode of group {unsaid[0]}: the source does not tell (give decay=)")
+        report.lost.append(f"the decay mode of group {unsaid[0]}: the source does not tell (give --decay)")
 
 
 def _for_torch(state: OptimizerState, report: ConversionReport, optimizer: str | None) -> None:
@@ -164,11 +164,11 @@ def _settle_decay(state: OptimizerState, report: ConversionReport, *, modes: set
         if group.decay == "independent":
             settings.as_mode(group, number, "decoupled", report)
         if group.decay is None and library in {"bitsandbytes", "optax"}:
-            raise CheckpointError(f"the source does not say how group {number} decays; give decay=")
+            raise CheckpointError(f"the source does not say how group {number} decays; give --decay")
         if group.decay is not None and group.decay not in modes:
             raise CheckpointError(
                 f"group {number} decays {group.decay!r}, and {library} has {' and '.join(sorted(modes))}; "
-                "decay='decoupled' writes that, where weight_decay can be converted"
+                "--decay decoupled writes that, where weight_decay can be converted"
             )
 
 

@@ -181,9 +181,9 @@ def _plant(tree: dict[str, Any], at: list[str], value: Any, name: str) -> None:
     for part in at[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise CheckpointError(f"{name!r} lies inside another parameter; rename one of them with names=")
+            raise CheckpointError(f"{name!r} lies inside another parameter; rename one of them with --names")
     if at[-1] in tree:
-        raise CheckpointError(f"{name!r} lies inside another parameter; rename one of them with names=")
+        raise CheckpointError(f"{name!r} lies inside another parameter; rename one of them with --names")
     tree[at[-1]] = value
 
 

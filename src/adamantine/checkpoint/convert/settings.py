@@ -57,7 +57,7 @@ def as_mode(group: Group, number: int, mode: str, report: ConversionReport) -> N
         if "independent" in {before, mode} and peak is None:
             raise CheckpointError(
                 f"group {number} decays {before!r}; its weight_decay={strength} becomes {mode!r} by the peak "
-                "lr, which it does not have: give it with set peak_lr=…"
+                "lr, which it does not have: give --set peak_lr=…"
             )
         try:
             converted = units.convert(strength, source=before, target=mode, peak_lr=peak or 1.0)
@@ -125,13 +125,13 @@ def complete(state: OptimizerState, optimizer: str | None, report: ConversionRep
         missing = [key for key in _NEEDED if key not in group.hyper]
         if missing:
             raise CheckpointError(
-                f"a {state.layout} state does not say {' and '.join(missing)} of group {number}; "
-                f"give {', '.join(f'set {key}=…' for key in missing)}"
+                f"the {state.layout} state does not say {' and '.join(missing)} of group {number}; "
+                f"give {' '.join(f'--set {key}=…' for key in missing)}"
             )
         if group.decay is None and float(group.hyper["weight_decay"]) != 0:
             raise CheckpointError(
-                f"a {state.layout} state does not say how group {number} decays; give decay='decoupled' "
-                "(AdamW, optax.adamw, Lion) or decay='l2' (L2 in the gradient: Adam, SGD)"
+                f"the {state.layout} state does not say how group {number} decays; give --decay decoupled "
+                "(AdamW, optax.adamw, Lion) or --decay l2 (L2 in the gradient: Adam, SGD)"
             )
         defaults = _defaults(optimizer)
         assumed = {key: value for key, value in defaults.items() if key not in group.hyper}

@@ -72,11 +72,11 @@ def write(folder: Path, state: OptimizerState) -> None:
     if missing := [name for name in state.names if name not in state.weights]:
         raise CheckpointError(
             f"a universal checkpoint holds the fp32 weights too, and {missing[0]!r} has none here; "
-            "give the model's file as model="
+            "give the model's file as --model"
         )
     for name in state.names:
         if not state.named or not name or Path(name).name != name or name == "..":
-            raise CheckpointError(f"the parameter {name!r} cannot name a folder; give names as names=")
+            raise CheckpointError(f"the parameter {name!r} cannot name a folder; give --names")
         place = folder / "zero" / name
         place.mkdir(parents=True)
         slots = {**state.state.get(name, {}), "fp32": state.weights[name].float()}
