@@ -106,21 +106,23 @@ def _over_steps(
     for curve, drawn in zip(lines, values, strict=True):
         points = [(x(s), y(v)) for s, v in zip(curve.line.steps, drawn, strict=True)]
         content.append(_line(points, curve.look))
-        content.append(
-            element(
-                "path",
-                d=curve.look.marker_path,
-                fill=curve.look.colour,
-                transform=f"translate({points[len(points) // 2][0]:.1f} {points[len(points) // 2][1]:.1f})",
-                class_="mark",
+        if len(lines) > 1:  # as in the legend; on a single line a mark looks like an event
+            x_middle, y_middle = points[len(points) // 2]
+            content.append(
+                element(
+                    "path",
+                    d=curve.look.marker_path,
+                    fill=curve.look.colour,
+                    transform=f"translate({x_middle:.1f} {y_middle:.1f})",
+                    class_="mark",
+                )
             )
-        )
     return drawing(_WIDTH, height, printable(alt), content)
 
 
 def distortion_chart(distortion: Distortion, language: Language) -> Markup:
     """Effective decay of single weights against the size of their gradients, on two logarithmic axes."""
-    height, left, right, top, bottom = 290.0, 56.0, 18.0, 22.0, 232.0
+    height, left, right, top, bottom = 298.0, 56.0, 18.0, 30.0, 240.0
     bins = [
         (g, e, lo, hi)
         for g, e, lo, hi in zip(
@@ -141,6 +143,13 @@ def distortion_chart(distortion: Distortion, language: Language) -> Markup:
     content = [
         _grid(y, left),
         *_labels_of_y(y.ticks(6), y, left),
+        element(
+            "text",
+            Words("fraction of the weight removed per step", "每步去掉的权重比例").of(language),
+            x=0.0,
+            y=14.0,
+            class_="axis name",
+        ),
         *_labels_of_x(x.ticks(5), x, bottom),
         _name_of_x(
             Words("size of a weight's gradient (RMS)", "权重的梯度大小（均方根）").of(language),

@@ -273,7 +273,7 @@ def _ledger(ledger: LedgerReport, width: int, language: Language, grouped: Group
         Column(say("equilibrium", "平衡值"), [one(r.equilibrium) for r in rows], 2),
     ]
     if any(row.nonfinite for row in rows):
-        columns.append(Column(say("not finite", "非有限"), [many(float(r.nonfinite)) for r in rows], 8))
+        columns.append(Column(say("not finite", "非有限值"), [many(float(r.nonfinite)) for r in rows], 8))
     title = fill(
         Words(
             "While training: {steps} steps, {measured} measured",
@@ -282,5 +282,6 @@ def _ledger(ledger: LedgerReport, width: int, language: Language, grouped: Group
         steps=f"{ledger.steps:,}",
         measured=f"{ledger.measured:,}",
     )
-    note = fill(Words("{n} more with --all", "其余 {n} 个：--all"), n=str(more)).of(language) if more else ""
+    rest = Words("{n} more in report.ledger.layers", "其余 {n} 个见 report.ledger.layers")
+    note = fill(rest, n=str(more)).of(language) if more else ""
     return _titled(title, columns, width, language, note)

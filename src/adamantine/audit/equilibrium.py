@@ -42,7 +42,7 @@ def norm_at_balance(step: Step, split: Split, behaviour: Behaviour, elements: in
     and of SGD. AMSGrad and Adagrad have none: their steps shrink without end.
 
     Args:
-        step: the last one seen.
+        step: a measured one.
         split: of that step.
         behaviour: the group's.
         elements: of the whole parameter.

@@ -41,7 +41,7 @@ class Ledger:
             needed) call `after_step` in the loop.
         model: for the names of the parameters.
         every: measure step 1 and every so many steps from then on, which is reproducible; None: as often as
-            3 % of the training time allow.
+            2 % of the training time pay for (and 1 % for looking through gradients).
 
     Raises:
         AuditError: ``every`` is not a whole number > 0; something has no ``param_groups``.

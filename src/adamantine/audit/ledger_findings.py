@@ -11,6 +11,7 @@ from adamantine.audit.distortion import Spread
 from adamantine.audit.equilibrium import RELAXES
 from adamantine.audit.ledger_watch import Watch, Watched
 from adamantine.audit.model import Finding, LayerRow
+from adamantine.audit.written import one
 from adamantine.report.words import Words
 
 #: The typical element does not move: what is trained is the smaller half of the weights.
@@ -51,10 +52,10 @@ def _unmeasured(watches: Sequence[Watch]) -> Iterator[Finding]:
                 "note",
                 Words(f"the steps of {name} could not be measured", f"无法测量 {name} 的更新步"),
                 Words(
-                    f"reading them failed in step {step} ({error}); the training went on unwatched",
-                    f"第 {step} 步读取失败（{error}）；训练在未被观测的情况下继续",
+                    f"Reading them failed in step {step} ({error}); the training went on unwatched.",
+                    f"第 {step} 步读取失败（{error}）；训练在未被观测的情况下继续。",
                 ),
-                Words("report it with the optimizer's name", "请连同优化器名称一并报告"),
+                Words("Report it with the optimizer's name.", "请连同优化器名称一并报告。"),
             )
 
 
@@ -75,15 +76,15 @@ def _nonfinite(rows: _Rows) -> Iterator[Finding]:
             ),
             Words(
                 f"{_most(worst, checked)}; {_count(lost)} hold no finite norm any more, and Adam-like "
-                "state that has seen a NaN never recovers",
+                "state that has seen a NaN never recovers.",
                 f"{_most_zh(worst, checked)}；{len(lost)} 个参数的范数已不是有限值，"
-                "而 Adam 类优化器的状态一旦混入 NaN 就无法恢复",
+                "而 Adam 类优化器的状态一旦混入 NaN 就无法恢复。",
             ),
             Words(
-                "go back to a checkpoint before it; leave such steps out (adamantine.torch optimizers: "
-                "on_nonfinite='skip'; GradScaler does it for float16)",
+                "Go back to a checkpoint before it; leave such steps out (adamantine.torch optimizers: "
+                "on_nonfinite='skip'; GradScaler does it for float16).",
                 "回到此前的检查点，并跳过这样的步（adamantine.torch 的优化器：on_nonfinite='skip'；"
-                "float16 训练由 GradScaler 负责）",
+                "float16 训练由 GradScaler 负责）。",
             ),
             tuple(lost),
         )
@@ -94,14 +95,14 @@ def _nonfinite(rows: _Rows) -> Iterator[Finding]:
         Words("some gradients were infinite or NaN", "部分梯度为无穷大或 NaN"),
         Words(
             f"{_most(worst, checked)}; the weights are still finite: such steps were left out, or "
-            "did no harm by luck",
-            f"{_most_zh(worst, checked)}；权重仍为有限值：这些步被跳过，或者侥幸无碍",
+            "did no harm by luck.",
+            f"{_most_zh(worst, checked)}；权重仍为有限值：这些步被跳过，或者侥幸无碍。",
         ),
         Words(
-            "with GradScaler a few are expected while it searches its scale; otherwise find the operation "
-            "(torch.autograd.set_detect_anomaly) or leave such steps out (on_nonfinite='skip')",
+            "With GradScaler a few are expected while it searches its scale; otherwise find the operation "
+            "(torch.autograd.set_detect_anomaly) or leave such steps out (on_nonfinite='skip').",
             "GradScaler 寻找缩放系数时出现几次属正常；否则请用 torch.autograd.set_detect_anomaly "
-            "找出问题运算，或跳过这样的步（on_nonfinite='skip'）",
+            "找出问题运算，或跳过这样的步（on_nonfinite='skip'）。",
         ),
         tuple(layer.name for _, layer in bad),
     )
@@ -124,14 +125,14 @@ def _stalled(rows: _Rows) -> Iterator[Finding]:
         Words("most updates are rounded to nothing", "多数更新因舍入而消失"),
         Words(
             f"{worst.name} ({dtype}): {worst.rounded:.0%} of the elements that were to move stayed as "
-            f"they were, bit for bit: half the distance to the next {dtype} number is more than the step",
+            f"they were, bit for bit: half the distance to the next {dtype} number is more than the step.",
             f"{worst.name}（{dtype}）：本应移动的元素中有 {worst.rounded:.0%} 逐位未变：更新量小于到下一个 "
-            f"{dtype} 数的距离的一半",
+            f"{dtype} 数的距离的一半。",
         ),
         Words(
-            "keep float32 weights and run the forward pass under torch.autocast; or use an optimizer that "
-            "rounds stochastically or carries the rounding error",
-            "权重保留 float32，前向计算使用 torch.autocast；或改用随机舍入、补偿求和的优化器",
+            "Keep float32 weights and run the forward pass under torch.autocast; or use an optimizer that "
+            "rounds stochastically or carries the rounding error.",
+            "权重保留 float32，前向计算使用 torch.autocast；或改用随机舍入、补偿求和的优化器。",
         ),
         tuple(layer.name for _, layer in stalled),
     )
@@ -150,21 +151,21 @@ def _dominated(rows: _Rows) -> Iterator[Finding]:
         "warning",
         Words("decay moves weights further than the loss does", "权重衰减对权重的改变超过损失梯度"),
         Words(
-            f"{worst.name}: only decay moves it, its gradient steps are 0; it goes to 0"
+            f"{worst.name}: only decay moves it, its gradient steps are 0; it goes to 0."
             if alone
             else f"{worst.name}: in the median step decay moves it {times} as far as the gradient "
-            f"({worst.decay_step:.2g} and {worst.gradient_step:.2g} per element); decay, not the loss, "
-            "decides where it goes",
-            f"{worst.name}：梯度步为 0，只有衰减在改变它，它将趋于 0"
+            f"({one(worst.decay_step)} and {one(worst.gradient_step)} per element); decay, not the loss, "
+            "decides where it goes.",
+            f"{worst.name}：梯度步为 0，只有衰减在改变它，它将趋于 0。"
             if alone
             else f"{worst.name}：在中位数的一步中，衰减造成的改变是梯度的 {times}"
-            f"（每元素分别为 {worst.decay_step:.2g} 与 {worst.gradient_step:.2g}）；"
-            "决定其走向的是衰减，而非损失",
+            f"（每个元素分别为 {one(worst.decay_step)} 与 {one(worst.gradient_step)}）；"
+            "决定其走向的是衰减，而非损失。",
         ),
         Words(
-            "lower weight_decay for it, or put it in a group with weight_decay=0; a part of the model that "
-            "does not train belongs in no group",
-            "为其降低 weight_decay，或放入 weight_decay=0 的参数组；不参与训练的部分不应进入任何参数组",
+            "Lower weight_decay for it, or put it in a group with weight_decay=0; a part of the model that "
+            "does not train belongs in no group.",
+            "为其降低 weight_decay，或放入 weight_decay=0 的参数组；不参与训练的部分不应进入任何参数组。",
         ),
         tuple(layer.name for layer in dominated),
     )
@@ -193,13 +194,13 @@ def _distorted(rows: _Rows, spread: Spread | None) -> Iterator[Finding]:
         Words(
             f"L2 is divided by √v̂: of the elements seen, 10 % lose less than {low:.2g} × lr·λ per step and "
             f"10 % more than {high:.2g} ×, {10**decades:.0f} times as much; slope over the gradient's size "
-            f"{slope:.2f} in log-log (decoupled decay: 0)",
+            f"{slope:.2f} in log-log (decoupled decay: 0).",
             f"L2 项被 √v̂ 除：所测元素中，10 % 每步的衰减低于 {low:.2g} × lr·λ，10 % 高于 {high:.2g} ×，相差 "
-            f"{10**decades:.0f} 倍；对梯度大小的双对数斜率为 {slope:.2f}（解耦衰减为 0）",
+            f"{10**decades:.0f} 倍；对梯度大小的双对数斜率为 {slope:.2f}（解耦衰减为 0）。",
         ),
         Words(
-            "use decoupled decay (AdamW) and search λ anew: the two have no common unit",
-            "改用解耦权重衰减（AdamW），并重新搜索 λ：两者没有共同的单位",
+            "Use decoupled decay (AdamW) and search λ anew: the two have no common unit.",
+            "改用解耦权重衰减（AdamW），并重新搜索 λ：两者没有共同的单位。",
         ),
         tuple(
             layer.name
@@ -228,12 +229,12 @@ def _far(rows: _Rows) -> Iterator[Finding]:
         Words(
             f"{worst.name}: ‖θ‖ = {worst.norm:.3g} is {ratio:.2g} × the {worst.equilibrium:.3g} at which "
             f"decay and steps without direction balance, after {times:.1f} relaxation times: its "
-            "gradients have a lasting direction, or lr has fallen faster than the norm can follow",
+            "gradients have a lasting direction, or lr has fallen faster than the norm can follow.",
             f"{worst.name}：‖θ‖ = {worst.norm:.3g}，"
             f"是衰减与无方向的步相平衡时 {worst.equilibrium:.3g} 的 {ratio:.2g} 倍，"
-            f"已历经 {times:.1f} 个弛豫时间：梯度具有持久的方向，或学习率下降快于范数所能跟随",
+            f"已历经 {times:.1f} 个弛豫时间：梯度具有持久的方向，或学习率下降快于范数所能跟随。",
         ),
-        Words("nothing to mend; worth knowing when layers are compared", "无需修正；比较各层时值得了解"),
+        Words("Nothing to mend; worth knowing when layers are compared.", "无需修正；比较各层时值得了解。"),
         tuple(layer.name for *_, layer in far),
     )
 

@@ -12,7 +12,13 @@ from adamantine.audit.charts import Curve, curves, kept_chart, lr_chart
 from adamantine.audit.ledger_panels import Panel, panels
 from adamantine.audit.model import AuditReport, Finding
 from adamantine.audit.names import said
-from adamantine.audit.page_words import GROUP_HEADINGS, LAYER_HEADINGS, PARAMETER_HEADINGS, READING
+from adamantine.audit.page_words import (
+    GROUP_HEADINGS,
+    LAYER_HEADINGS,
+    PARAMETER_HEADINGS,
+    READING,
+    READING_LEDGER,
+)
 from adamantine.audit.rows import GroupView, parameters
 from adamantine.audit.view import (
     SEVERITY_WORDS,
@@ -69,6 +75,7 @@ def page(report: AuditReport, language: Language = "en", *, command: str = "", f
     findings = sorted_findings(report)
     lines = curves(report, language)
     shown = panels(report.ledger, language) if report.ledger else []
+    reading = (*READING, *READING_LEDGER) if report.ledger else READING
     return rendered(
         "audit.html",
         language,
@@ -94,7 +101,7 @@ def page(report: AuditReport, language: Language = "en", *, command: str = "", f
         layer_headings=[words.of(language) for words in LAYER_HEADINGS],
         parameters=parameters(report, language),
         parameter_headings=[words.of(language) for words in PARAMETER_HEADINGS],
-        reading=[(term.of(language), meaning.of(language)) for term, meaning in READING],
+        reading=[(term.of(language), meaning.of(language)) for term, meaning in reading],
         reproduction=_reproduction(report, command, language),
     )
 
@@ -157,7 +164,7 @@ def _ledger_lead(report: AuditReport, language: Language) -> str:
         return ""
     said_so = Words(
         "{steps} steps seen, {measured} of them measured (every {every}).",
-        "看到 {steps} 步，测量了其中 {measured} 步（每 {every} 步一次）。",
+        "共观察 {steps} 步，测量了其中 {measured} 步（每 {every} 步一次）。",
     )
     numbers = {key: f"{getattr(report.ledger, key):,}" for key in ("steps", "measured", "every")}
     return fill(said_so, **numbers).of(language)

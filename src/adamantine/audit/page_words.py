@@ -33,7 +33,7 @@ LAYER_HEADINGS = (
     Words("Rounded away", "被舍入"),
     Words("‖θ‖", "‖θ‖"),
     Words("Equilibrium", "平衡值"),
-    Words("Not finite", "非有限"),
+    Words("Not finite", "非有限值"),
 )
 READING = (
     (
@@ -69,6 +69,28 @@ READING = (
             "From the class where it is a known one; else by a dry run on small copies, with and without"
             " gradients. Your model and your optimizer's state stay untouched.",
             "已知的类直接得知；其他的在小的副本上试运行，有梯度和没有梯度都试。你的模型和优化器状态不受影响。",
+        ),
+    ),
+)
+#: Where a ledger is shown.
+READING_LEDGER = (
+    (
+        Words("Decay step, gradient step", "衰减步长、梯度步长"),
+        Words(
+            "Root mean square, over the numbers of a parameter, of the part of a step that decay made, and of"
+            " the rest; medians over the measured steps. A dash: the two could not be told apart.",
+            "一次更新中由衰减造成的部分，以及其余部分，各自在该参数所有元素上的均方根；取各测量步的中位数。"
+            "短横线：两者无法区分。",
+        ),
+    ),
+    (
+        Words("Rounded away, equilibrium", "被舍入、平衡值"),
+        Words(
+            "Rounded away: of the numbers that were to move, the share that stayed as they were. Equilibrium:"
+            " the norm at which decay would balance steps without a common direction; a norm far from it is"
+            " no fault by itself.",
+            "被舍入：本应改变的元素中，原样未动的比例。平衡值：若各步方向互不相关，衰减与更新恰好抵消时的范数；"
+            "范数离它远，本身并不是错误。",
         ),
     ),
 )

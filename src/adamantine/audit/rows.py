@@ -8,6 +8,7 @@ from typing import Literal
 
 from adamantine.audit.model import AuditReport, GroupRow, ParameterRow
 from adamantine.audit.names import form, shared
+from adamantine.audit.reasons import in_words
 from adamantine.audit.written import NOTHING, human, many, one, percent
 from adamantine.probe import Behaviour
 from adamantine.report.numbers import printable
@@ -87,7 +88,10 @@ class GroupView:
             epochs=many(decayed.epochs) if decayed and decayed.epochs is not None else "",
             kept=percent(kept) if decayed else NOTHING,
             found=how_found(behaviour).of(language),
-            evidence=printable(behaviour.evidence),
+            # It is in English. What is read from a class is known from the mode; a measurement is not.
+            evidence=""
+            if language == "zh" and behaviour.source == "class"
+            else printable(behaviour.evidence),
             alarming=(behaviour.decay == "l2" and bool(behaviour.adaptive))
             or behaviour.decay in ("ignored", "unknown", "fixed", "other"),
         )
@@ -148,7 +152,7 @@ class ParameterView:
 
 def _advice(row: ParameterRow) -> Words:
     said = Words("yes: {why}", "应衰减：{why}") if row.should_decay else Words("no: {why}", "不应衰减：{why}")
-    return fill(said, why=printable(row.reason))
+    return fill(said, why=in_words(printable(row.reason)))
 
 
 def parameters(

@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from adamantine.audit.model import AuditReport, Distortion
+from adamantine.audit.charts import curves, lr_chart
+from adamantine.audit.console import text
+from adamantine.audit.model import AuditReport, Distortion, Trajectory
 from adamantine.audit.page import page
 from adamantine.report.words import Words
 
@@ -103,3 +105,30 @@ def test_a_diverged_run_has_a_page(faulty: AuditReport) -> None:
     html = page(replace(faulty, ledger=ledger))
     assert not re.search(r'[ "](?:nan|inf)[ "]', html)
     assert html.count("<figure") == 5
+
+
+def test_decay_that_could_not_be_told_apart_is_a_dash(faulty: AuditReport) -> None:
+    assert faulty.ledger is not None
+    unknown = replace(faulty.ledger.layers[0], name="odd", decay_step=math.nan, separation="unknown")
+    report = replace(faulty, ledger=replace(faulty.ledger, layers=(unknown,)))
+    row = page(report).partition("<code>odd<")[2].partition("</tr>")[0]
+    assert 'data-label="Decay step">–<' in row
+    assert 'data-label="Decay ÷ gradient">–<' in row
+    (line,) = [line for line in text(report, 200).splitlines() if line.startswith("odd ")]
+    assert "nan" not in line
+
+
+def test_one_curve_bears_no_mark_that_looks_like_an_event(clean: AuditReport) -> None:
+    line = Trajectory(0, (0, 50, 100), (0.0, 1e-3, 0.0), (0.1, 0.1, 0.1), (1.0, 0.9, 0.8))
+    marks = [
+        str(lr_chart(curves(replace(clean, trajectories=lines), "en"), "en")).count('class="mark"')
+        for lines in ((line,), (line, replace(line, group=1, lr=(0.0, 2e-3, 0.0))))
+    ]
+    assert marks == [0, 2]
+
+
+def test_chinese_has_no_english_where_the_mode_says_it_all(faulty: AuditReport) -> None:
+    html = page(faulty, "zh")
+    assert "adds" not in html
+    assert "应衰减：Linear 的 weight（2 维）" in html
+    assert "不应衰减：偏置" in html

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from adamantine.audit.checks.kind import Kind, class_name, counted, grouped_call, percent, places, settings_of
+from adamantine.audit.checks.kind import (
+    Kind,
+    class_name,
+    counted,
+    grouped_call,
+    groups_call,
+    percent,
+    places,
+    settings_of,
+)
 from adamantine.audit.members import Parameter, is_flattened
 from adamantine.audit.model import Finding, Severity
 from adamantine.audit.subject import Group, Subject
@@ -227,7 +236,7 @@ def _size(subject: Subject, groups: Sequence[Group]) -> Words:
         decay = settings_of(groups, "weight_decay")
         return Words(
             f"λ = {decay} pulls them to 0 with a strength that depends on their gradients.",
-            f"λ = {decay} 以取决于梯度的强度把它们拉向 0。",
+            f"λ = {decay} 把它们拉向 0，力度取决于各自的梯度。",
         )
     most = percent(max(shrinks))
     steps = Words(f"Each step takes {most} of them", f"每步去掉其 {most}")
@@ -260,5 +269,10 @@ def _grouping(groups: Sequence[Group]) -> Words:
             f"Give them a group of their own: {{'params': [...], '{key}': 0.0}}.",
             f"把它们放进单独的组：{{'params': [...], '{key}': 0.0}}。",
         )
-    call = grouped_call(class_name(groups[0].optimizer), groups)
+    if any(
+        group.is_l2_in_adaptive for group in groups
+    ):  # the class is to be another: `l2_in_adaptive` says so
+        call = groups_call(groups)
+    else:
+        call = grouped_call(class_name(groups[0].optimizer), groups)
     return Words(f"Group the parameters: {call}", f"给参数分组：{call}")
