@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adamantine.checkpoint.container import read_header, read_tensor
 from adamantine.checkpoint.convert import pickled
 from adamantine.checkpoint.convert.blockwise import Blockwise
 from adamantine.checkpoint.convert.neutral import OptimizerState
@@ -53,10 +54,7 @@ def model_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of every parameter in a model's file, in its order; known buffers left out."""
     shapes: dict[str, tuple[int, ...]] = {}
     if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with pickled.refusals(path, "read as safetensors"), safe_open(path, framework="pt") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: entry.shape for name, entry in read_header(path).entries.items()}
     else:
         weights = model_weights(path)
         shapes = {name: tuple(value.shape) for name, value in weights.items()}
@@ -70,10 +68,8 @@ def model_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: no such file, or no state dict in it.
     """
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        with pickled.refusals(path, "read as safetensors"):
-            return load_file(path)
+        header = read_header(path)
+        return {name: read_tensor(header, name) for name in header.entries}
     content = pickled.load(path)
     for key in (None, "model", "model_state_dict", "state_dict", "module"):
         weights = content if key is None else content.get(key) if isinstance(content, dict) else None
