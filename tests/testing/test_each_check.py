@@ -205,6 +205,19 @@ def test_violated(name):
     assert result.example.raised or result.example.output.endswith("False\n")
 
 
+def test_a_decay_of_no_known_kind_breaks_a_promise_of_decoupled_decay():
+    """torch_optimizer's SGDW takes lr·λ off every weight, not lr·λ·θ (jettify/pytorch-optimizer #454)."""
+
+    def update(self: Any, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+        p.sub_(group["lr"] * (g + group["weight_decay"]))
+
+    SGDW, Plain = (bugs.named(name, update=update) for name in ("SGDW", "Plain"))
+    result = check_optimizer(SGDW, only=["decay-mode"])["decay-mode"]
+    assert result.outcome is Outcome.VIOLATED, result
+    assert result.example is not None
+    assert check_optimizer(Plain, only=["decay-mode"])["decay-mode"].outcome is Outcome.NO
+
+
 @pytest.mark.parametrize("name", CAPABILITIES)
 def test_cannot_and_can(name):
     cannot, can = (check_optimizer(cls, only=[name])[name] for cls in CAPABILITIES[name])

@@ -96,6 +96,27 @@ def test_what_fits_no_way_is_told_with_its_own_words():
         subject_of(make)
 
 
+def test_a_class_that_fails_in_float32_too_is_told_with_both():
+    class Half(torch.optim.SGD):
+        def step(self, closure=None):
+            if any(p.dtype != torch.float32 for group in self.param_groups for p in group["params"]):
+                raise TypeError("wide")
+            raise KeyError("momentum")
+
+    with pytest.raises(ConformanceError, match=r"TypeError: wide; in float32: KeyError: 'momentum'"):
+        subject_of(Half)
+
+
+def test_a_momentum_that_goes_by_another_name_is_no_wrong_sgd():
+    class SGD(torch.optim.SGD):
+        def __init__(self, params, lr=0.1, beta=0.9):
+            super().__init__(params, lr=lr, momentum=beta)
+            for group in self.param_groups:
+                group["beta"] = beta
+
+    assert check_optimizer(SGD, only=["formula"])["formula"].outcome is Outcome.NOT_APPLICABLE
+
+
 def test_epsilon_before_the_bias_correction_is_the_papers_too():
     """Kingma & Ba, end of section 2: α_t = α√(1-β₂ᵗ)/(1-β₁ᵗ), θ ← θ - α_t m/(√v + ε̂)."""
 

@@ -39,7 +39,7 @@ def adapted(subject: Subject) -> Subject:
     """The subject with the needs under which it steps.
 
     Raises:
-        ConformanceError: none of them; the message is what the first way raised.
+        ConformanceError: none of them; the message is what the first ways raised, in float64 and in float32.
     """
     for pattern, hyper in REQUIRED.items():
         if re.search(pattern, subject.reference):
@@ -55,8 +55,9 @@ def adapted(subject: Subject) -> Subject:
         except (Exception, SystemExit) as error:  # a foreign class may raise anything
             said = " ".join(str(error).split())
             problems.append(f"{type(error).__name__}: {said[:300]}")
+    float32 = f"; in float32: {problems[1]}" if problems[1] != problems[0] else ""
     raise ConformanceError(
-        f"{subject.reference or subject.name} does not step on a small weight: {problems[0]}; "
+        f"{subject.reference or subject.name} does not step on a small weight: {problems[0]}{float32}; "
         "state what its constructor needs (--kwargs, or hyper=)"
     )
 

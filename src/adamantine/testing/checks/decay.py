@@ -67,19 +67,20 @@ def decay_mode(subject: Subject) -> Verdict:
         return passed(f"{found.mode}: {found.evidence}")
     if found.mode == "ignored":
         return not_applicable("weight_decay changes nothing")
-    if found.mode in {"other", "unknown", "none"}:
+    if found.mode in {"unknown", "none"} or (found.mode == "other" and not subject.promise):
         return no(found.evidence)
     if not subject.promise:
         return yes(f"{found.mode}: {found.evidence}")
+    kind = "one of no known kind" if found.mode == "other" else found.mode
     promise = "decoupled" if "decoupled" in subject.promise else "".join(subject.promise)
     return violated(
-        f"{subject.name} promises {promise} decay and has {found.mode}: {found.evidence}",
+        f"{subject.name} promises {promise} decay and has {kind}: {found.evidence}",
         [
             "decays = []",
             "for size in (1.0, 100.0):",
             "    ends = []",
             f"    for weight_decay in (0.0, {WEIGHT_DECAY}):",
-            f"        w = torch.nn.Parameter({subject.tensor})",
+            f"        w = torch.nn.Parameter(2 * {subject.tensor})",
             *[
                 "        " + line.replace("weight_decay=0.0", "weight_decay=weight_decay")
                 for line in subject.new("w", weight_decay=0.0, **options_for_decay(subject))
@@ -89,9 +90,9 @@ def decay_mode(subject: Subject) -> Verdict:
             f"            {subject.step_of()}",
             "        ends.append(w.flatten()[0].item())",
             "    decays.append(ends[0] - ends[1])",
-            'print("six steps decay a weight by", decays[0])',
+            'print("six steps decay a weight of 2 by", decays[0])',
             'print("with 100 times the gradients by", decays[1])',
-            f"expected = 1 - (1 - {LR} * {WEIGHT_DECAY}) ** 6",
+            f"expected = 2 * (1 - (1 - {LR} * {WEIGHT_DECAY}) ** 6)",
             "print(all(abs(d - expected) < 0.2 * expected for d in decays))",
         ],
     )

@@ -125,7 +125,7 @@ def _farthest(ends: list[torch.Tensor], others: list[torch.Tensor]) -> float:
 
 
 class _Refused(Exception):
-    """Loading was refused."""
+    """Loading was refused, or ends the training at its next step."""
 
 
 def _after_loading(subject: Subject, source: Subject, decay: float) -> list[torch.Tensor]:
@@ -142,7 +142,12 @@ def _after_loading(subject: Subject, source: Subject, decay: float) -> list[torc
         successor.load_state_dict(saved)
     except Exception as error:
         raise _Refused(f"refused, {type(error).__name__}") from error
-    subject.run(others, successor, range(2, 5))
+    try:
+        subject.run(others, successor, range(2, 5))
+    except Exception as error:
+        if source is subject:
+            raise
+        raise _Refused(f"its steps then raise {type(error).__name__}") from error  # not unseen
     return copies(others)
 
 

@@ -60,6 +60,8 @@ def formula(subject: Subject) -> Verdict:
     oracle = subject.oracle
     if oracle is None:
         return not_applicable("no formula is known for this name")
+    if oracle.rule == "sgd" and not subject.accepts("momentum") and _momentum_by_another_name(subject):
+        return not_applicable("its momentum is no argument called momentum, whose formula is known")
     compared, refused = [], []
     epsilon = ""
     worst = 0.0
@@ -95,6 +97,11 @@ def formula(subject: Subject) -> Verdict:
     return passed(
         f"{oracle.rule}: {STEPS} steps agree to {worst:.1g} under {'; '.join(compared)}{remark}{epsilon}"
     )
+
+
+def _momentum_by_another_name(subject: Subject) -> bool:
+    """Whether an SGD keeps an average though nobody asked it to: there are several formulas for that."""
+    return any(subject.fresh_group.get(name) for name in ("beta", "beta1"))
 
 
 def _means(subject: Subject, name: str, value: Any) -> bool:
