@@ -114,7 +114,7 @@ def test_nothing_to_warn_of_in_a_correct_script(script: Any) -> None:
 def test_every_code_has_its_script() -> None:
     shown = {code for script in MISTAKES for code in script.findings}
     shown |= {code for script in CORRECT for code in script.notes}
-    assert set(CODES) - shown == set()
+    assert set(CODES) - shown == {"not-measured"}  # the ledger's own failure: no script's mistake
     assert shown - set(CODES) == set()
 
 

@@ -189,12 +189,16 @@ def _failing(fail_on: str) -> tuple[str, ...]:
 
 
 def _write(file: str, text: str) -> None:
+    from adamantine.audit.errors import AuditError
     from adamantine.report.files import write_atomic
 
     if file == "-":
         print(text, end="")
     else:
-        write_atomic(Path(file), text.encode(errors="replace"))
+        path = Path(file)
+        if not path.parent.is_dir():
+            raise AuditError(f"{file}: there is no folder {path.parent}; make it first")
+        write_atomic(path, text.encode(errors="replace"))
 
 
 def _hint(report: AuditReport, target: str, language: Language, out: Console) -> None:

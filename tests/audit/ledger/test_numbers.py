@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import adamantine.torch as ours
+from adamantine.audit.checks import CATALOGUE
 from adamantine.audit.ledger import Ledger
 from adamantine.audit.model import LayerRow, LedgerReport
 
@@ -453,6 +454,7 @@ def test_a_measurement_that_fails_ends_the_measuring_not_the_training(
     (finding,) = report.findings
     assert (finding.code, finding.severity) == ("not-measured", "note")
     assert "step 3 (RuntimeError: not now)" in finding.reason.en
+    assert finding.code in CATALOGUE  # so that it can be explained and ignored
 
 
 def test_formulas_of_other_names_are_recognized_by_their_steps() -> None:

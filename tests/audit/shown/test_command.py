@@ -105,6 +105,12 @@ def test_files_are_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["a.html", "a.json", "mytrain.py"]
 
 
+def test_a_folder_that_is_not_there_is_named() -> None:
+    result = audit("mytrain:build", "--html", "nowhere/audit.html", "-q")
+    assert result.exit_code == 2
+    assert "nowhere/audit.html: there is no folder nowhere" in result.stderr
+
+
 def test_fix_prints_the_program_alone() -> None:
     result = audit("mytrain.py:build", "--fix")
     compile(result.stdout, "fixed", "exec")

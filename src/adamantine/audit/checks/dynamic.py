@@ -74,4 +74,23 @@ FAR_FROM_EQUILIBRIUM = Kind(
     source="Kosson et al. 2024, arXiv 2305.17212",
 )
 
-KINDS = (STALLED_UPDATES, NONFINITE_GRADIENTS, DECAY_DOMINATES, DISTORTED_DECAY, FAR_FROM_EQUILIBRIUM)
+NOT_MEASURED = Kind(
+    code="not-measured",
+    severity="note",
+    title=Words("steps of an optimizer could not be measured", "无法测量某个优化器的更新步"),
+    why=Words(
+        "Reading the optimizer raised an error; the ledger stopped watching it and the training went on.",
+        "读取优化器时出错；不再观测它，训练照常继续。",
+    ),
+    remedy=Words("Report it with the optimizer's name.", "请连同优化器名称一并报告。"),
+    source="the ledger itself",
+)
+
+KINDS = (
+    STALLED_UPDATES,
+    NONFINITE_GRADIENTS,
+    DECAY_DOMINATES,
+    DISTORTED_DECAY,
+    FAR_FROM_EQUILIBRIUM,
+    NOT_MEASURED,
+)

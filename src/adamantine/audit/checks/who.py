@@ -269,10 +269,7 @@ def _grouping(groups: Sequence[Group]) -> Words:
             f"Give them a group of their own: {{'params': [...], '{key}': 0.0}}.",
             f"把它们放进单独的组：{{'params': [...], '{key}': 0.0}}。",
         )
-    if any(
-        group.is_l2_in_adaptive for group in groups
-    ):  # the class is to be another: `l2_in_adaptive` says so
-        call = groups_call(groups)
-    else:
-        call = grouped_call(class_name(groups[0].optimizer), groups)
+    # L2 in an adaptive optimizer is to be another class, as its own finding says.
+    l2 = any(group.is_l2_in_adaptive for group in groups)
+    call = groups_call(groups) if l2 else grouped_call(class_name(groups[0].optimizer), groups)
     return Words(f"Group the parameters: {call}", f"给参数分组：{call}")
