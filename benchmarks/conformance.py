@@ -9,12 +9,15 @@ not installed is left out. Every class runs in a process of its own, on the CPU.
 
 from __future__ import annotations
 
+import datetime
 import importlib.metadata
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -155,7 +158,7 @@ def decay(of: dict[str, Any]) -> tuple[str, str]:
 
 
 def _sign(target: str, result: dict[str, Any]) -> str:
-    if (target, result["check"]) in OPEN:
+    if (target, result["check"]) in OPEN and result["outcome"] in {"violated", "raised"}:
         return "?"
     return SIGNS[result["outcome"]] + ("†" if result["inherited"] else "")
 
@@ -167,6 +170,9 @@ def main(only: list[str]) -> None:
     found: dict[str, Any] = (
         json.loads(RESULTS.read_text()) if RESULTS.exists() else {"note": NOTE, "libraries": {}}
     )
+    found["date"] = datetime.date.today().isoformat()
+    commit = ["git", "rev-parse", "--short", "HEAD"]
+    kit = subprocess.run(commit, capture_output=True, text=True, check=False).stdout.strip()
     jobs = []
     for distribution, modules in PEERS.items():
         if only and distribution not in only:
@@ -177,19 +183,22 @@ def main(only: list[str]) -> None:
             print(f"{distribution} is not installed", file=sys.stderr)
             continue
         library = found["libraries"].setdefault(distribution, {"classes": {}})
-        library["version"] = version
+        library |= {"version": version, "kit": kit}
         targets = [f"{module}:{name}" for module, names in modules.items() for name in names.split()]
         jobs += [(library, target) for target in targets if only or target not in library["classes"]]
 
+    writing = threading.Lock()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "sitecustomize.py").write_text(SITE)
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH", "")]))
 
         def one(job: tuple[dict[str, dict[str, object]], str]) -> None:
             library, target = job
-            library["classes"][target] = check_isolated(target, timeout=120).as_dict()
+            result = check_isolated(target, timeout=120).as_dict()
+            with writing:
+                library["classes"][target] = result
+                write_atomic(RESULTS, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
             print(target, flush=True)
-            write_atomic(RESULTS, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one, jobs))
