@@ -1,0 +1,103 @@
+r"""Moments in 8 or 4 bits: blocks of 128 elements with a scale and a curve of their own.
+
+A code c stands for scale·(2̃^(R·c/C) - 1), where 2̃ˣ is 2ˣ with a straight line between whole powers (the bits of
+a float32 read as an integer are its logarithm so) and C the number of codes of one sign. R, the block's range
+in octaves, bends the curve: R = 1 is a linear code, R = 32 nearly a logarithmic one. Each block takes the R that
+its values ask for: their mean distance below the largest one, in octaves (docs/quantization.md).
+
+    header    int32: a float32 scale whose low 7 bits hold ρ, with R = (ρ + 2)/2; 0 for a block of zeros
+    8 bits    uint8 a code; signed: the sign in bit 7, the magnitude in the rest
+    4 bits    two a byte: of n elements the first ⌈n/2⌉ low, the others high; signed: the sign in bit 3
+
+Zero stays zero and nothing else becomes zero in an unsigned code (a second moment of 0 would be divided by).
+A block whose largest value is below 2⁻¹²⁶ is stored as zeros; one with an infinity or NaN as NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from adamantine.formats.ops import bits, floats, largest, maximum, minimum, to_float, to_int, total, where
+
+BLOCK = 128
+ONE = 0x3F800000  # bits of 1.0
+SMALLEST = 0x00800000  # bits of 2⁻¹²⁶
+NAN = 0x7FC00000
+
+
+@dataclass(frozen=True)
+class Code:
+    """One kind of block code.
+
+    Attributes:
+        bits: per element, 8 or 4.
+        signed: whether values may be negative; if not, no positive value becomes zero.
+        slope, offset: R = slope·gap + offset, gap being the mean distance in octaves below the largest value.
+        most: the largest ρ.
+    """
+
+    bits: int
+    signed: bool
+    slope: float
+    offset: float
+    most: int
+
+    @property
+    def magnitude_bits(self) -> int:
+        return self.bits - self.signed
+
+
+#: By measurement (benchmarks/quantization.py).
+CODES = {
+    (8, True): Code(8, True, 2.25, -3.0, 126),
+    (8, False): Code(8, False, 2.05, 0.5, 126),
+    (4, True): Code(4, True, 2.25, -3.0, 14),
+    (4, False): Code(4, False, 2.05, 0.5, 126),
+}
+
+
+def curve(rho: Any, code: Code) -> Any:
+    """Units of a float32's bits between neighbouring codes."""
+    return (rho + 2) << (22 - code.magnitude_bits)
+
+
+def encode(x: Any, u: Any, code: Code) -> tuple[Any, Any]:
+    """float32 ``[blocks, n]`` → codes ``[blocks, n]`` and headers ``[blocks, 1]``, both int32.
+
+    Args:
+        x: values; an unsigned code takes them as not negative. Missing elements of a last block are 0.
+        u: dither in [0, 1), ``[blocks, n]``, or 0.5 for nearest.
+        code: one of `CODES`.
+    """
+    most = 2**code.magnitude_bits - 1
+    b = bits(x) & 0x7FFFFFFF
+    found = largest(b)  # of positive floats the bits have the order of the numbers, NaN above all
+    stored = (found >= SMALLEST) & (found < 0x7F800000)
+    top = where(stored, found, ONE)
+    count = maximum(total(minimum(b, 1)), 1)
+    gap = to_float((top >> 8) * count - total(b >> 8)) / to_float(count) * (1.0 / 32768.0)
+    rho = to_int(gap * (2.0 * code.slope) + (2.0 * code.offset - 2.0))
+    rho = maximum(minimum(rho, minimum(2 * (top >> 23) - 4, code.most)), 0)
+    h = curve(rho, code)
+    scale = (bits(floats(top) / (floats(ONE + most * h) - 1.0)) + 64) & -128
+    y = floats(b) * (1.0 / floats(scale)) + 1.0
+    c = to_int(to_float(bits(y) - ONE) * (1.0 / to_float(h)) + u)
+    c = minimum(c, most)
+    if code.signed:
+        c = c | ((bits(x) >> (31 - code.magnitude_bits)) & (1 << code.magnitude_bits))
+    else:
+        c = maximum(c, minimum(b, 1))
+    header = where(stored, scale | rho, where(found < SMALLEST, 0, NAN))
+    return where(stored, c, 0), header
+
+
+def decode(c: Any, header: Any, code: Code) -> Any:
+    """Codes ``[blocks, n]`` and headers ``[blocks, 1]`` → float32."""
+    magnitude = c & (2**code.magnitude_bits - 1)
+    h = curve(header & 127, code)
+    x = (floats(ONE + magnitude * h) - 1.0) * floats(header & -128)
+    if code.signed:
+        sign = (c & (1 << code.magnitude_bits)) << (31 - code.magnitude_bits)
+        x = floats(bits(x) | sign)
+    return x
