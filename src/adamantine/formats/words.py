@@ -5,8 +5,8 @@ generator whose whole state is one number in the checkpoint.
 
 `word` is for stochastic rounding of weights: 32 bits that look independent (the mixing constants of
 C. Wellons, "Prospecting for Hash Functions", 2018). `dither` is for moments: a Weyl sequence in time, which
-rounds up in exactly the share of *steps* that is due, where independent words would let a slow average walk at
-random (docs/quantization.md).
+rounds up in exactly the share of *steps* that is due, where independent words would let a slow average walk
+at random (docs/quantization.md).
 
 ``low`` and ``high`` are the key's halves as int32; arithmetic wraps modulo 2³².
 """
@@ -36,7 +36,7 @@ def word(index: Any, low: int, high: int) -> Any:
 
 
 def phase(within: Any, block: Any, high: int, slot: int) -> Any:
-    """Where the Weyl sequence of an element stands, as 32 bits of [0, 1); each slot has a sequence of its own."""
+    """Where an element's Weyl sequence stands, as 32 bits of [0, 1); each slot has a sequence of its own."""
     return high + within * WITHIN + block * BETWEEN + slot * GOLDEN
 
 

@@ -30,6 +30,7 @@ ADAGRAD = Rule(
     direction=direction,
     scalars=scalars,
     slots={"s": "sum"},
+    unsigned=frozenset("s"),
     hyper={"lr_decay": 0.0, "eps": 1e-10, "initial_accumulator_value": 0.0},
     initial={"s": "initial_accumulator_value"},
     zero_at_zero=True,

@@ -65,5 +65,6 @@ ADAM = Rule(
     direction=direction,
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq"},
+    unsigned=frozenset("v"),
     hyper={"betas": (0.9, 0.999), "eps": 1e-8},
 )

@@ -45,5 +45,6 @@ ADAM_ATAN2 = Rule(
     direction=direction,
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq"},
+    unsigned=frozenset("v"),
     hyper={"betas": (0.9, 0.999)},
 )

@@ -42,5 +42,6 @@ ADAMAX = Rule(
     direction=direction,
     scalars=scalars,
     slots={"m": "exp_avg", "n": "exp_inf"},
+    unsigned=frozenset("n"),
     hyper={"betas": (0.9, 0.999), "eps": 1e-8},
 )

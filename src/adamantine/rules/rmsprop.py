@@ -61,6 +61,7 @@ def _rule(name: str, direction: Any, letters: str) -> Rule:
         direction=direction,
         scalars=momentum_scalars if moving else scalars,
         slots={letter: keys[letter] for letter in letters},
+        unsigned=frozenset("v"),
         hyper={**hyper, "momentum": 0.9} if moving else hyper,
     )
 

@@ -37,6 +37,7 @@ class Rule:
         zero_at_zero: a zero gradient gives ``u = 0`` and leaves the slots alone, so that rows without a
             gradient may be left out (sparse gradients).
         initial: slot letter → name of the hyperparameter that fills it at the start (zero otherwise).
+        unsigned: letters of the slots that are never negative and divide u: a format must not make them zero.
         elementwise: every element is updated by itself, so an engine may cut arrays where it likes.
     """
 
@@ -50,6 +51,7 @@ class Rule:
     counts_steps: bool = True
     zero_at_zero: bool = False
     initial: Mapping[str, str] = field(default_factory=dict)
+    unsigned: frozenset[str] = frozenset()
     elementwise: bool = True
 
     def host(self, t: int, hyper: Mapping[str, Any], carried: Mapping[str, float]) -> tuple[Scalars, Scalars]:
