@@ -1,9 +1,10 @@
 r"""Moments in 8 or 4 bits: blocks of 128 elements with a scale and a curve of their own.
 
-A code c stands for scale·(2̃^(R·c/C) - 1), where 2̃ˣ is 2ˣ with straight lines between whole powers (a float32's
-bits, read as an integer, are its logarithm so) and C the number of codes of one sign. R, the block's range in
-octaves, bends the curve: R = 1 is a linear code, R = 32 nearly a logarithmic one. Each block takes the R that its
-values ask for: their mean distance below the largest one, in octaves (docs/quantization.md).
+A code c stands for scale·(2̃^(R·c/C) - 1), where 2̃ˣ is 2ˣ with straight lines between whole powers (the
+bits of a float32, read as an integer, are its logarithm so) and C the number of codes of one sign. R, the
+block's range in octaves, bends the curve: R = 1 is a linear code, R = 32 nearly a logarithmic one. Each block
+takes the R that its values ask for: by their mean distance below the largest one, in octaves
+(docs/quantization.md).
 
     header    int32: a float32 scale whose low 7 bits hold ρ, with R = (ρ + 2)/2; 0 for a block of zeros
     8 bits    uint8 a code; signed: the sign in bit 7, the magnitude in the rest

@@ -37,7 +37,7 @@ def join8(hi: Any, residual: Any) -> Any:
 
 
 def split8(x: Any, phase: Any) -> tuple[Any, Any]:
-    """float32 → ``(16 bits, residual in [-128, 127])``; ``phase``: 32 bits of dither, 0x80000000 for nearest."""
+    """float32 → ``(16 bits, residual in [-128, 127])``; ``phase``: 32 bits, 0x80000000 for nearest."""
     b = bits(x)
     finite = (b & 0x7F800000) != 0x7F800000
     kept = where(finite, b + ((phase >> 24) & 0xFF), b) & -0x100
