@@ -20,9 +20,9 @@ from adamantine.formats.ops import to_float
 GOLDEN_64 = 0x9E3779B97F4A7C15  # 2⁶⁴/φ, odd: what a step adds to the key
 GOLDEN = -1640531527  # 2³²/φ as int32
 MIX_1 = 0x7FEB352D
-MIX_2 = -2073319797  # 0x846CA68B
+MIX_2 = -2073254261  # 0x846CA68B
 WITHIN = -1052792407  # 2³²·0.7548776662 (the plastic number's reciprocal): between elements of a block
-BETWEEN = -1845227099  # 2³²·0.5698402910 (its square): between blocks
+BETWEEN = -1847521883  # 2³²·0.5698402910 (its square): between blocks
 
 
 def word(index: Any, low: int, high: int) -> Any:
@@ -37,7 +37,7 @@ def word(index: Any, low: int, high: int) -> Any:
 
 def phase(within: Any, block: Any, high: int, slot: int) -> Any:
     """Where an element's Weyl sequence stands, as 32 bits of [0, 1); each slot has a sequence of its own."""
-    return high + within * WITHIN + block * BETWEEN + slot * GOLDEN
+    return high + within * WITHIN + block * BETWEEN + signed(slot * GOLDEN, 32)
 
 
 def dither(within: Any, block: Any, high: int, slot: int) -> Any:
