@@ -1,0 +1,206 @@
+"""The studies: which stores are measured in which cases, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from quantization_cases import Roundtrip, Store, exact
+from quantization_codes import (
+    HEADER,
+    Fed,
+    Nearest16,
+    Oracle,
+    Ours,
+    Rounding,
+    by_ratio,
+    by_sample,
+    fixed,
+    logarithm,
+    our_code,
+    ours,
+    per_row,
+    power,
+    rank_one,
+)
+
+CURVES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # octaves, for what is tried per block
+SYNTHETIC = ("alike", "spread", "alike, mean 0", "spread, mean 0", "heavy tails", "rare", "shift")
+EVERY = (*SYNTHETIC, "text", "digits")
+SLOPES = tuple(f"spread {d}" for d in range(7))
+
+
+class Held(NamedTuple):
+    """A store and its bytes per parameter, both moments, headers counted."""
+
+    store: Store
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question of docs/quantization.md."""
+
+    question: str
+    cases: tuple[str, ...]
+    stores: Callable[[], dict[str, Held]] = field(repr=False)
+
+
+def held(m: Roundtrip, v: Roundtrip) -> Held:
+    """With the bytes that follow from the codes' own widths and block sizes."""
+    return Held(Store(m, v), _bytes(m) + _bytes(v))
+
+
+def _bytes(code: Any) -> float:
+    match code:
+        case Ours():
+            return code.code.bits / 8 + HEADER / code.size
+        case Nearest16():
+            return 2.0
+        case Fed():
+            return _bytes(code.first) + _bytes(code.second)
+        case Oracle():
+            return _bytes(code.candidates[0])
+        case _ if code in (rank_one, per_row):
+            return 0.0  # a row's numbers are shared by the whole row
+        case _ if code is exact:
+            return 4.0
+        case _:
+            return float(code.width / 8 + HEADER / code.size)
+
+
+def _main() -> dict[str, Held]:
+    found = {f"{m}/{v}": held(*ours(m, v)) for m, v in ((8, 8), (4, 8), (8, 4), (4, 4))}
+    return found | {"bfloat16": held(Nearest16(), Nearest16()), "8/exact": held(ours(8, 8)[0], exact),
+                    "exact/8": held(exact, ours(8, 8)[1]), "4/exact": held(ours(4, 8)[0], exact),
+                    "exact/4": held(exact, ours(8, 4)[1])}  # fmt: skip
+
+
+def _blocks() -> dict[str, Held]:
+    return {
+        f"{bits} bits, blocks of {size}": held(*ours(bits, bits, size))
+        for bits in (8, 4)
+        for size in (32, 64, 128, 256, 512, 2048)
+    }
+
+
+def _rounding() -> dict[str, Held]:
+    ways: tuple[Rounding, ...] = ("nearest", "independent", "weyl")
+    found = {}
+    for bits in (8, 4):
+        m, v = ours(bits, bits)
+        for way in ways:
+            found[f"v {bits} bits, {way}"] = held(exact, Ours(v.code, way))
+        for way in ways:
+            found[f"m {bits} bits, {way}"] = held(Ours(m.code, way), exact)
+    return found
+
+
+def _families() -> dict[str, Held]:
+    m, v = our_code(8, True), our_code(8, False)
+    found = {"ours, R by the mean gap": held(*ours(8, 8))}
+    families: dict[str, Callable[[bool], list[Any]]] = {
+        "ours": lambda signed: [
+            Ours(m if signed else v, "nearest" if signed else "weyl", choose=fixed(r)) for r in CURVES
+        ],
+        "true logarithms": lambda signed: [
+            logarithm(r, 8, signed, rounding="nearest" if signed else "weyl") for r in CURVES
+        ],
+        "powers": lambda signed: [
+            power(p, 8, signed, rounding="nearest" if signed else "weyl")
+            for p in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 12)
+        ],
+    }
+    for name, make in families.items():
+        found[f"{name}, by an oracle"] = held(Oracle(make(True), "m"), Oracle(make(False), "v"))
+    for p in (1, 2, 3):
+        found[f"x^{p} / x^{2 * p} for all blocks"] = held(power(p, 8, True), power(2 * p, 8, False))
+    for r in (8, 14):
+        found[f"logarithm, R = {r} / {2 * r} for all blocks"] = held(
+            logarithm(r, 8, True), logarithm(2 * r, 8, False, rounding="weyl")
+        )
+    return found
+
+
+def _choosers() -> dict[str, Held]:
+    found = {}
+    for bits in (8, 4):
+        m, v = our_code(bits, True), our_code(bits, False)
+        wide = [r for r in CURVES if bits == 8 or r <= 8]
+        found[f"{bits}: oracle"] = held(
+            Oracle([Ours(m, "nearest", choose=fixed(r)) for r in wide], "m"),
+            Oracle([Ours(v, "weyl", choose=fixed(r)) for r in CURVES], "v"),
+        )
+        found[f"{bits}: mean gap"] = held(*ours(bits, bits))
+        for every in (4, 16):
+            found[f"{bits}: mean gap of every {every}th"] = held(
+                Ours(m, "nearest", choose=by_sample(every)), Ours(v, "weyl", choose=by_sample(every))
+            )
+        found[f"{bits}: largest/mean"] = held(
+            Ours(m, "nearest", choose=by_ratio(2.25, -2.0)), Ours(v, "weyl", choose=by_ratio(2.5, 1.5))
+        )
+        for rm, rv in ((1, 3), (4, 8), (11, 24)):
+            found[f"{bits}: R = {rm} / {rv} for all"] = held(
+                Ours(m, "nearest", choose=fixed(rm)), Ours(v, "weyl", choose=fixed(rv))
+            )
+    return found
+
+
+def _domains() -> dict[str, Held]:
+    found = {}
+    for bits in (8, 4):
+        v = our_code(bits, False)
+        halved = our_code(bits, False, offset=v.offset / 2)  # the gap of √v is half as large
+        found[f"v {bits} bits: v"] = held(exact, Ours(v, "weyl"))
+        found[f"v {bits} bits: √v"] = held(exact, Ours(halved, "weyl", domain="root"))
+        found[f"v {bits} bits: log v (28 octaves)"] = held(
+            exact, logarithm(28, bits, False, rounding="weyl")
+        )
+    return found
+
+
+def _zeros() -> dict[str, Held]:
+    found = {}
+    for zero in ("excluded", "allowed"):
+        found[f"√v linear, zero {zero}"] = held(exact, power(2, 8, False, zero=zero))
+        found[f"v^(1/4), zero {zero}"] = held(exact, power(4, 8, False, zero=zero))
+        found[f"logarithm 24, weyl, zero {zero}"] = held(
+            exact, logarithm(24, 8, False, rounding="weyl", zero=zero)
+        )
+    return found
+
+
+def _feedback() -> dict[str, Held]:
+    m, v = ours(4, 4)
+    rest_m, rest_v = Ours(our_code(4, True, slope=0.0, offset=1.0), "nearest"), Ours(
+        our_code(4, True, slope=0.0, offset=1.0), "weyl"
+    )
+    nearest_v = Ours(v.code, "nearest")
+    return {
+        "4/4": held(m, v),
+        "4 + 4 / 4 + 4": held(Fed(m, rest_m), Fed(nearest_v, rest_v)),
+        "8/8": held(*ours(8, 8)),
+    }
+
+
+def _shared() -> dict[str, Held]:
+    return {
+        "v 8 bits": held(exact, ours(8, 8)[1]),
+        "v 4 bits": held(exact, ours(8, 4)[1]),
+        "v rank one (Adafactor)": held(exact, rank_one),
+        "v per row (Adam-mini)": held(exact, per_row),
+    }
+
+
+STUDIES = {
+    "main": Study("Are the goals met, and which moment is the harder one?", (*EVERY, *SLOPES), _main),
+    "blocks": Study("How many elements share a header?", (*SYNTHETIC, "text", "digits"), _blocks),
+    "families": Study("Which family of curves?", SYNTHETIC, _families),
+    "choosers": Study("How is a block's curve chosen?", EVERY, _choosers),
+    "rounding": Study("How is it rounded?", (*SYNTHETIC, "digits"), _rounding),
+    "domains": Study("v, its root or its logarithm?", SYNTHETIC, _domains),
+    "zeros": Study("May a positive v become zero?", SYNTHETIC, _zeros),
+    "feedback": Study("Is what rounding leaves over worth its bits?", SYNTHETIC, _feedback),
+    "shared": Study("Do rows and columns share a v?", ("alike", "text", "digits"), _shared),
+}
