@@ -17,7 +17,7 @@ import adamantine.torch as at
 
 EVERY_CLASS = pytest.mark.parametrize("cls", at.OPTIMIZERS.values(), ids=list(at.OPTIMIZERS))
 SHARED = pytest.mark.parametrize("name", [name for name in at.OPTIMIZERS if hasattr(torch.optim, name)])
-OURS = ("decay", "peak_lr", "state", "max_norm", "on_nonfinite", "engine")
+OURS = ("decay", "peak_lr", "state", "weights", "max_norm", "on_nonfinite", "engine", "seed", "offload")
 
 #: Hyperparameter → (how an error calls it, what it asks for, wrong values).
 WRONG = {

@@ -16,7 +16,7 @@ from adamantine.rules.rmsprop import (
     RMSPROP_CENTERED_MOMENTUM,
     RMSPROP_MOMENTUM,
 )
-from adamantine.rules.rule import Rule, bind
+from adamantine.rules.rule import Rule, bind, bind_module
 from adamantine.rules.sgd import HEAVY_BALL, NESTEROV, SGD
 
 #: Every rule by name.
@@ -41,4 +41,4 @@ RULES: dict[str, Rule] = {
     )
 }
 
-__all__ = ["RULES", "Rule", "bind"]
+__all__ = ["RULES", "Rule", "bind", "bind_module"]

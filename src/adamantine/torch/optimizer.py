@@ -7,6 +7,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -14,30 +15,34 @@ import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from adamantine.formats.words import first_key as first_rounding_key
 from adamantine.rules import Rule
 from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.rules.hyper import check
 from adamantine.schedules import peak_lr
-from adamantine.torch import buffers, checkpoint
+from adamantine.torch import buffers, checkpoint, storage
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
 from adamantine.torch.engines.native import Lot, NativeEngine, engine_of, host_row
-from adamantine.torch.kernel import MISSING, filled_like
+from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
 from adamantine.torch.options import (
     EngineName,
     OnNonfinite,
-    StateDType,
     check_choice,
     check_flags,
+    check_formats,
+    check_offload,
+    check_seed,
+    check_state_keys,
     check_tensors,
     settle_mode,
 )
 
 #: Arguments of every class that are no group's.
-_FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine")
+_FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine", "seed", "offload")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class _Plan:
     grads: list[Tensor]
     lr: Any
     decay: Coefficients
+    formats: storage.Formats
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -63,6 +69,8 @@ class Optimizer(torch.optim.Optimizer):
         on_nonfinite: what a step with an infinite or NaN gradient does.
         engine: ``"auto"``, ``"native"`` or ``"generic"``; may be assigned between steps. `explain` says what
             runs where.
+        seed: of the rounding; parameters that take their first step later start from it.
+        offload: whether the state is kept on the host.
         skipped_steps: how many steps ``on_nonfinite="skip"`` has left out; kept in the state dict.
         last_norm: global norm before clipping, of the last step with ``max_norm`` or a guard; None before.
     """
@@ -73,8 +81,8 @@ class Optimizer(torch.optim.Optimizer):
     foreach_refuses_tensors: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT, options: dict[str, Any]) -> None:
-        """``options``: the subclass's arguments by name; all but the last three become group defaults."""
-        max_norm, on_nonfinite, engine = (options.pop(name) for name in _FOR_ALL_GROUPS)
+        """``options``: the subclass's arguments by name; all but `_FOR_ALL_GROUPS` become group defaults."""
+        max_norm, on_nonfinite, engine, seed, offload = (options.pop(name) for name in _FOR_ALL_GROUPS)
         settle_mode(options)
         self._check_options(options)
         check({"max_norm": max_norm})
@@ -89,6 +97,8 @@ class Optimizer(torch.optim.Optimizer):
         self.max_norm: float | None = max_norm
         self.on_nonfinite: OnNonfinite = on_nonfinite
         self.engine: EngineName = engine
+        self.seed = check_seed(seed)
+        self.offload = check_offload(offload)
         self.skipped_steps = 0
         self.last_norm: float | None = None
         self._native: NativeEngine | None = None
@@ -117,9 +127,16 @@ class Optimizer(torch.optim.Optimizer):
                     f"{name} is for all groups together; give it to the optimizer, not to a group"
                 )
             settle_mode(param_group)
-            self._check_options({**self.defaults, **param_group})
+            merged = {**self.defaults, **param_group}
+            self._check_options(merged)
+            param_group |= {"state": merged["state"], "weights": merged["weights"]}  # None has become a name
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        try:
+            self._check_storable(group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
         group["constructed_lr"] = _double(group["lr"])
         group.setdefault("highest_lr", 0.0)
         self._name_mode(group)
@@ -168,7 +185,12 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
         if self.engine != "auto":  # it may have been assigned
             check_choice("engine", self.engine, EngineName)
-        if self.engine == "generic" or self.defaults["differentiable"] or kernel is None:
+        if (
+            self._uses_formats()
+            or self.engine == "generic"
+            or self.defaults["differentiable"]
+            or kernel is None
+        ):
             if self.engine == "native":
                 raise RuntimeError(f"engine='native': {MISSING}")
             with torch.set_grad_enabled(self.defaults["differentiable"]):
@@ -177,6 +199,14 @@ class Optimizer(torch.optim.Optimizer):
             with self.native_engine() as engine:
                 self._step_native(engine)
         return loss
+
+    def _uses_formats(self) -> bool:
+        """Whether anything is stored as the kernel does not know it yet."""
+        return any(
+            not storage.formats(group, self.rule(group)).is_plain(p)
+            for group in self.param_groups
+            for p in group["params"]
+        )
 
     _step_untraced = torch._disable_dynamo(_step)  # type: ignore[attr-defined]  # host numbers: nothing to trace
     _step_observed = torch.optim.Optimizer.profile_hook_step(_step)
@@ -204,7 +234,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.no_grad():
                 for plan in plans:
                     if plan:
-                        fresh |= {p for p in plan.params if self._fill_state(p, plan.group, plan.rule)}
+                        fresh |= self._fill_states(plan.params, plan.group, plan.rule)
                 self._lay_out_state(rules)
             lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
             refused = self._refused(engine, indices)  # a new state may lie in another order than its θ
@@ -222,7 +252,10 @@ class Optimizer(torch.optim.Optimizer):
     def _lay_out_state(self, rules: list[Rule]) -> None:
         """The state of parameters that lie in flat buffers, as flat as they."""
         for group, rule in zip(self.param_groups, rules, strict=True):
-            buffers.gather_slots(group["params"], self.state, rule.slots.values())
+            forms = zip(rule.slots.values(), storage.slot_formats(group, rule), strict=True)
+            buffers.gather_slots(
+                group["params"], self.state, [key for key, (form, _) in forms if form == "dense"]
+            )
         self._laid_out = buffers.epoch()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -337,8 +370,9 @@ class Optimizer(torch.optim.Optimizer):
             return None
         rule = self.rule(group)
         lr, decay = self._decay(group)
-        grads = [self._usable(p.grad, rule, group) for p in params if p.grad is not None]
-        return _Plan(group, rule, params, grads, lr, decay)
+        formats = storage.formats(group, rule)
+        grads = [self._usable(p, rule, group, formats) for p in params]
+        return _Plan(group, rule, params, grads, lr, decay, formats)
 
     def _decay(self, group: dict[str, Any]) -> tuple[Any, Coefficients]:
         """η of this step, which is put on record, and what the decay mode makes of it."""
@@ -353,8 +387,10 @@ class Optimizer(torch.optim.Optimizer):
             peak_lr=peak_lr(group) if group["decay"] in NEED_PEAK else None,
         )
 
-    def _usable(self, grad: Tensor, rule: Rule, group: dict[str, Any]) -> Tensor:
-        """The gradient as the engines take it: dense, or sparse where the rule allows it."""
+    def _usable(self, p: Tensor, rule: Rule, group: dict[str, Any], formats: storage.Formats) -> Tensor:
+        """The gradient as the engines take it: dense, or sparse where rule and formats allow it."""
+        grad = p.grad
+        assert grad is not None
         if not grad.is_sparse:
             return grad.resolve_conj()  # autograd conjugates lazily, view_as_real wants it done
         name = type(self).__name__
@@ -372,7 +408,7 @@ class Optimizer(torch.optim.Optimizer):
                 "weight_decay option is not compatible with sparse gradients: "
                 f"L2 gives every row a gradient; {name}(..., decay='decoupled') decays without one"
             )
-        return grad
+        return grad if formats.is_plain(p) else grad.to_dense()  # rows are no blocks
 
     def _updates(
         self, plan: _Plan, grad_scale: float, fresh: Iterable[Tensor] = (), *, alone: bool = False
@@ -385,7 +421,7 @@ class Optimizer(torch.optim.Optimizer):
         differentiable = group["differentiable"]
         hyper = {name: _host(group[name], differentiable) for name in rule.hyper}
         lots: dict[Any, list[int]] = {}
-        states, steps = self._advance_states(plan.params, group, rule, fresh)
+        states, steps = self._advance_states(plan, fresh)
         for index, (state, t) in enumerate(zip(states, steps, strict=True)):
             carried = tuple(float(state[name]) for name in rule.carried)
             lots.setdefault((t, carried), []).append(index)
@@ -400,6 +436,7 @@ class Optimizer(torch.optim.Optimizer):
                 thetas=[plan.params[index] for index in members],
                 grads=[plan.grads[index] for index in members],
                 states=lot,
+                formats=plan.formats,
                 scalars=scalars,
                 decay=plan.decay,
                 eta=plan.lr,
@@ -408,37 +445,50 @@ class Optimizer(torch.optim.Optimizer):
                 foreach=False if alone else group.get("foreach"),
             )
 
-    def _advance_states(
-        self, params: list[Tensor], group: dict[str, Any], rule: Rule, fresh: Iterable[Tensor]
-    ) -> tuple[list[dict[str, Any]], list[int]]:
-        """Each parameter's state with every slot present, and t, the number of this step."""
-        if not rule.slots and not rule.counts_steps:
+    def _advance_states(self, plan: _Plan, fresh: Iterable[Tensor]) -> tuple[list[dict[str, Any]], list[int]]:
+        """Each parameter's state with all that it is to have, and t, the number of this step."""
+        rule, params = plan.rule, plan.params
+        if not rule.slots and not rule.counts_steps and all(map(plan.formats.is_plain, params)):
             return [{} for _ in params], [2] * len(params)  # nothing to keep; torch keeps no entry either
-        fresh = set(fresh)
-        first = [self._fill_state(p, group, rule) or p in fresh for p in params]
+        fresh = self._fill_states(params, plan.group, rule) | set(fresh)
         states = [self.state[p] for p in params]
         if not rule.counts_steps:
-            return states, [1 if is_first else 2 for is_first in first]
+            return states, [1 if p in fresh else 2 for p in params]
         counters = [state["step"] for state in states]
         torch._foreach_add_(counters, 1)
         return states, [int(counter) for counter in counters]
 
-    def _fill_state(self, p: Tensor, group: dict[str, Any], rule: Rule) -> bool:
-        """Make what is missing, under torch's names; whether anything was."""
-        state = self.state[p]
-        fresh = False
-        if rule.counts_steps and "step" not in state:
-            state["step"] = torch.zeros((), dtype=_scalar_dtype(), device="cpu")
-        for name, value in rule.carried.items():
-            if name not in state:
-                state[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
-        for letter, key in rule.slots.items():
-            if state.get(key) is None:
-                value = group[rule.initial[letter]] if letter in rule.initial else 0.0
-                fill = complex(value, value) if p.is_complex() else value
-                state[key] = filled_like(p, fill, _slot_dtype(p, group["state"]))
-                fresh = True
+    def _fill_states(self, params: Iterable[Tensor], group: dict[str, Any], rule: Rule) -> set[Tensor]:
+        """Make what is missing, under torch's names; of which parameters slots were."""
+        formats = storage.formats(group, rule)
+        positions: dict[Tensor, int] = {}
+
+        def first_key(p: Tensor) -> int:
+            if not positions:
+                positions.update({q: position for position, q in enumerate(self._parameters())})
+            return first_rounding_key(self.seed, positions[p])
+
+        fresh = set()
+        for p in params:
+            state = self.state[p]
+            if rule.counts_steps and "step" not in state:
+                state["step"] = torch.zeros((), dtype=_scalar_dtype(), device="cpu")
+            for name, value in rule.carried.items():
+                if name not in state:
+                    state[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
+            if storage.fill(state, p, group, rule, formats, partial(first_key, p)):
+                fresh.add(p)
         return fresh
+
+    def _check_storable(self, group: dict[str, Any]) -> None:
+        """ValueError where a parameter of this group cannot be stored as the group says."""
+        rule = self.rule(group)
+        check_state_keys(group["state"], list(rule.slots.values()), f"{type(self).__name__} ({rule.name})")
+        formats = storage.formats(group, rule)
+        names = group.get("param_names")
+        for index, p in enumerate(group["params"]):
+            name = names[index] if names else f"parameter {index} of group {len(self.param_groups) - 1}"
+            storage.check_storable(p, name, formats)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict; the groups also hold what torch has no place for."""
@@ -471,6 +521,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__.setdefault("seed", 0)  # pickles from before there were formats
+        self.__dict__.setdefault("offload", False)
         self._native = self._measured = self._laid_out = None
         self._zeroing = buffers.GradientZeroing()
         for group in self.param_groups:
@@ -486,8 +538,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _check_options(self, options: dict[str, Any]) -> None:
         check_tensors(options, self.foreach_refuses_tensors)
-        if options["state"] is not None:
-            check_choice("state", options["state"], StateDType)
+        check_formats(options)
         check(options)
 
     def _warn_of_flags(self) -> None:
@@ -517,13 +568,6 @@ class Optimizer(torch.optim.Optimizer):
         """Keep torch's own flag true to the mode, where torch's class has one."""
         if "decoupled_weight_decay" in self.defaults:
             group["decoupled_weight_decay"] = group["decay"] == "decoupled"
-
-
-def _slot_dtype(p: Tensor, state: StateDType | None) -> torch.dtype:
-    if state is None:
-        return p.dtype
-    dtype: torch.dtype = getattr(torch, state)
-    return dtype.to_complex() if p.is_complex() else dtype
 
 
 def _host(value: Any, differentiable: bool) -> Any:

@@ -26,7 +26,7 @@ from adamantine.rules.rmsprop import (
 from adamantine.rules.sgd import HEAVY_BALL, NESTEROV
 from adamantine.rules.sgd import SGD as PLAIN_SGD
 from adamantine.torch.optimizer import Optimizer
-from adamantine.torch.options import EngineName, OnNonfinite, StateDType
+from adamantine.torch.options import EngineName, OnNonfinite, StateOption, WeightsFormat
 
 Number = float | Tensor
 
@@ -64,10 +64,13 @@ class SGD(Optimizer):
         fused: bool | None = None,
         decay: Mode = "l2",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -105,10 +108,13 @@ class SGDW(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -143,10 +149,13 @@ class Adagrad(Optimizer):
         fused: bool | None = None,
         decay: Mode = "l2",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -156,14 +165,14 @@ class Adagrad(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        for p in group["params"]:
-            self._fill_state(p, group, ADAGRAD)
+        self._fill_states(group["params"], group, ADAGRAD)
 
     def share_memory(self) -> None:
         """Put the sums into shared memory, for training in several processes."""
         for group in self.param_groups:
             for p in group["params"]:
-                self.state[p]["sum"].share_memory_()
+                for value in self.state[p].values():  # the sum, and what its format keeps beside it
+                    value.share_memory_()
 
 
 class RMSprop(Optimizer):
@@ -193,10 +202,13 @@ class RMSprop(Optimizer):
         *,
         decay: Mode = "l2",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -239,10 +251,13 @@ class Adam(Optimizer):
         decoupled_weight_decay: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -280,10 +295,13 @@ class AdamW(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         own = _signature(locals())
         check_mode(decay)  # before the flag below says something else in its place
@@ -319,10 +337,13 @@ class Adamax(Optimizer):
         capturable: bool = False,
         decay: Mode = "l2",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -357,10 +378,13 @@ class NAdam(Optimizer):
         differentiable: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -394,10 +418,13 @@ class RAdam(Optimizer):
         differentiable: bool = False,
         decay: Mode | None = None,
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -434,10 +461,13 @@ class Lion(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -472,10 +502,13 @@ class AdamAtan2(Optimizer):
         fused: bool | None = None,
         decay: Mode = "decoupled",
         peak_lr: float | None = None,
-        state: StateDType | None = None,
+        state: StateOption = None,
+        weights: WeightsFormat | None = None,
         max_norm: float | None = None,
         on_nonfinite: OnNonfinite = "ignore",
         engine: EngineName = "auto",
+        seed: int = 0,
+        offload: bool = False,
     ) -> None:
         super().__init__(params, _signature(locals()))
 
@@ -497,10 +530,19 @@ _COMMON = """
         max_norm: clip the global gradient norm, taken in double precision, inside the step; None does not.
         on_nonfinite: what a step with an infinite or NaN gradient does: ``"ignore"`` it, ``"skip"`` (nothing
             moves; ``skipped_steps`` counts) or ``"raise"`` FloatingPointError, naming the parameters.
-        state: dtype in which the rule keeps its averages, ``"float32"``, ``"bfloat16"``, ``"float16"`` or
-            ``"float64"``; None: the parameter's. Also per group. Loaded state keeps its dtype.
+        state: how the rule keeps its averages: a dtype, ``"float32"``, ``"bfloat16"``, ``"float16"`` or
+            ``"float64"``; ``"8bit"`` or ``"4bit"``, codes in blocks of 128 with a scale (2.06 and 1.06 bytes
+            per parameter for Adam; docs/quantization.md); a mapping from key to one of these, as
+            ``{"exp_avg": "4bit", "exp_avg_sq": "8bit"}``; None: the parameter's dtype. Also per group.
+        weights: how bfloat16 and float16 parameters are kept: rounded to ``"nearest"`` (None), where steps
+            below half a unit are lost; ``"stochastic"``, so that they count on average; ``"kahan"``, with
+            what was lost beside them in their own dtype; ``"split8"`` or ``"split16"``, bfloat16 only, with
+            the rest of a float32 master weight in 8 or 16 bits. Parameters of 32 or 64 bits stay as they
+            are. Also per group.
         engine: ``"native"`` is the compiled kernel for host memory, ``"generic"`` torch operations on any
             device, with the same bits on a CPU; ``"auto"`` takes the kernel wherever it can. `explain` tells.
+        seed: of the rounding of weights and averages; its state is in the checkpoint.
+        offload: keep the state on the host while the parameters are on an accelerator.
         foreach: for the generic engine: True updates many tensors in one call, False each by itself, None
             chooses by size and device.
         maximize, differentiable, and what else torch's class takes: as there. ``fused`` asks for what the

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 OnNonfinite = Literal["ignore", "skip", "raise"]
 EngineName = Literal["auto", "native", "generic"]
-StateDType = Literal["float32", "bfloat16", "float16", "float64"]
+StateFormat = Literal["float32", "bfloat16", "float16", "float64", "8bit", "4bit"]
+StateOption = StateFormat | Mapping[str, StateFormat] | None
+WeightsFormat = Literal["nearest", "stochastic", "kahan", "split8", "split16"]
 
 
 def check_choice(name: str, value: Any, choices: Any) -> None:
@@ -24,6 +27,50 @@ def settle_mode(options: dict[str, Any]) -> None:
         options["decay"] = "decoupled" if flag else "l2"
     elif flag and mode != "decoupled":
         raise ValueError(f"decoupled_weight_decay=True contradicts decay={mode!r}; give decay alone")
+
+
+def check_formats(options: dict[str, Any]) -> None:
+    """``state`` and ``weights`` of a constructor or a group, by themselves; None becomes ``"nearest"``."""
+    state = options["state"]
+    if isinstance(state, Mapping):
+        options["state"] = state = dict(state)
+        for key, asked in state.items():
+            check_choice(f"state[{key!r}]", asked, StateFormat)
+    elif state is not None:
+        check_choice("state", state, StateFormat)
+    options["weights"] = options["weights"] or "nearest"
+    check_choice("weights", options["weights"], WeightsFormat)
+    blocks = {"8bit", "4bit"} & set(state.values() if isinstance(state, dict) else [state])
+    if options["differentiable"] and (blocks or options["weights"] != "nearest"):
+        raise ValueError(
+            "what is stored in blocks or rounded with a residual has no gradient; differentiable=True needs "
+            "state=None or a dtype, and weights='nearest'"
+        )
+
+
+def check_seed(seed: Any) -> int:
+    """The seed, if it is a whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise ValueError(f"Invalid seed: {seed!r}; give a whole number, as 0")
+    return seed
+
+
+def check_offload(offload: Any) -> bool:
+    """False: there is nothing else yet."""
+    if offload:
+        raise ValueError(
+            f"Invalid offload: {offload!r}; states stay beside their parameters so far, give False"
+        )
+    return False
+
+
+def check_state_keys(state: Any, keys: list[str], owner: str) -> None:
+    """ValueError for a format of a slot that the rule does not have."""
+    if isinstance(state, Mapping) and (unknown := set(state) - set(keys)):
+        raise ValueError(
+            f"Invalid state: {owner} has no {', '.join(sorted(map(repr, unknown)))}; "
+            f"it keeps {', '.join(map(repr, keys)) or 'nothing'}"
+        )
 
 
 def check_flags(options: dict[str, Any], engine: EngineName) -> None:

@@ -18,6 +18,8 @@ from adamantine.torch.engines.generic import run_members
 from adamantine.torch.engines.native import CAUTIOUS, COUPLED, PLAIN
 from adamantine.torch.kernel import SCALARS, filled_like, native
 from adamantine.torch.optimizer import Optimizer
+from adamantine.torch.storage import BLOCK_BITS
+from adamantine.torch.storage import PLAIN as PLAIN_FORMATS
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -97,6 +99,7 @@ class Stacked:
         for value in np.concatenate([group["weight_decay"] for group in self.groups]):
             check({"weight_decay": float(value), "decay": self.options["decay"]})
         self.rule = template.rule(self.options)
+        _check_formats(self.options)
         self.engine = template.engine
         self.t = 0
         self.given: list[bool] = []  # which tensors have gradients
@@ -225,6 +228,7 @@ class Stacked:
                         thetas=[theta],
                         grads=[p.grad[index]],
                         states=[slots],
+                        formats=PLAIN_FORMATS,
                         scalars=lot.scalars,
                         decay=Coefficients(couple if form == COUPLED else 0.0, shrink, lot.decay.cautious),
                         eta=rate,
@@ -236,6 +240,15 @@ class Stacked:
                 p[index] = theta
                 for key, slot in slots.items():
                     state[key][index] = slot
+
+
+def _check_formats(options: dict[str, Any]) -> None:
+    """ValueError unless members are stored as ordinary tensors of one dtype."""
+    state, weights = options["state"], options["weights"]
+    if isinstance(state, dict) or state in BLOCK_BITS:
+        raise ValueError(f"Invalid state: {state!r}; stacked members keep theirs in one dtype, or None")
+    if weights != "nearest":
+        raise ValueError(f"Invalid weights: {weights!r}; stacked members are rounded to 'nearest'")
 
 
 def _forms(decay: Coefficients, moving: Bools) -> NDArray[np.uint8]:

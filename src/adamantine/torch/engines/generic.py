@@ -18,9 +18,11 @@ from adamantine.rules import Rule, apply, bind
 from adamantine.rules.arctan2 import arctan2
 from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
+from adamantine.torch.storage import Stored, advance_key, real, widen
 
-#: Elements per call: a rule makes a dozen temporaries of this size. On a CPU they are to fit in the cache and
-#: to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust memory.
+#: Elements per call, whole blocks: a rule makes a dozen temporaries of this size. On a CPU they are to fit
+#: in the cache and to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust
+#: memory.
 ROOM_PER_THREAD = 32_768
 ROOM_ELSEWHERE = 2**24
 
@@ -94,11 +96,15 @@ def _run(update: Update) -> None:
     joined: dict[Any, list[Row]] = {}
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         if theta.numel() == 0:
+            advance_key(state)
+            continue
+        if not update.formats.is_plain(theta):
+            _run_stored(theta, g, state, update)
             continue
         if g.is_sparse:
             _run_sparse(theta, g, [state[key] for key in keys], update)
             continue
-        row: Row = tuple(map(_real, (theta, g, *(state[key] for key in keys))))
+        row: Row = tuple(map(real, (theta, g, *(state[key] for key in keys))))
         if update.rule.elementwise and _is_plain(row) and _joins(theta, foreach):
             joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append(row)
         else:
@@ -114,16 +120,36 @@ def _run(update: Update) -> None:
 def _run_row(row: Row, update: Update) -> None:
     advance = _advance_with(update.rule, update.decay.cautious)
     for piece in _pieces(row) if update.rule.elementwise and _is_plain(row) else [row]:
-        theta, g, *slots = map(_decode, piece)
+        theta, g, *slots = map(widen, piece)
         new_theta, new_slots = advance(theta, g, slots, update)
         for tensor, new in zip((piece[0], *piece[2:]), (new_theta, *new_slots), strict=True):
             tensor.copy_(new)
 
 
+def _run_stored(theta: Tensor, g: Tensor, state: dict[str, Any], update: Update) -> None:
+    """A parameter in formats: decoded, stepped and encoded, as much at a time as there is room for."""
+    advance = _advance_with(update.rule, update.decay.cautious)
+    stored = Stored(theta, state, list(update.rule.slots.values()), update.formats)
+    g = real(g).reshape(-1)
+    room = _room(theta.device) if update.rule.elementwise else stored.numel
+    shape = (-1,) if update.rule.elementwise else real(theta).shape
+    for start in range(0, stored.numel, room):
+        stop = min(start + room, stored.numel)
+        old_theta, old_slots = stored.read(start, stop)
+        new_theta, new_slots = advance(
+            old_theta.view(shape),
+            widen(g[start:stop]).view(shape),
+            [slot.view(shape) for slot in old_slots],
+            update,
+        )
+        stored.write(start, stop, new_theta.reshape(-1), [slot.reshape(-1) for slot in new_slots])
+    stored.close()
+
+
 def _run_joined(rows: Sequence[Row], update: Update) -> None:
     """Many small tensors laid end to end: one call per line of the rule for all of them."""
     columns = list(zip(*rows, strict=True))
-    theta, g, *slots = (torch.cat([_decode(x).reshape(-1) for x in column]) for column in columns)
+    theta, g, *slots = (torch.cat([widen(x).reshape(-1) for x in column]) for column in columns)
     new_theta, new_slots = _advance_with(update.rule, update.decay.cautious)(theta, g, slots, update)
     sizes = [x.numel() for x in columns[0]]
     for column, new in zip((columns[0], *columns[2:]), (new_theta, *new_slots), strict=True):
@@ -137,7 +163,7 @@ def run_members(update: Update) -> None:
     advance = _advance_with(update.rule, update.decay.cautious)
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         stored = [state[key] for key in update.rule.slots.values()]
-        new_theta, new_slots = advance(_decode(theta), _decode(g), map(_decode, stored), update)
+        new_theta, new_slots = advance(widen(theta), widen(g), map(widen, stored), update)
         for tensor, new in zip((theta, *stored), (new_theta, *new_slots), strict=True):
             tensor.copy_(new)
 
@@ -147,11 +173,11 @@ def _run_sparse(theta: Tensor, g: Tensor, slots: list[Tensor], update: Update) -
     g = g.coalesce()
     rows = tuple(g.indices())
     piece = (theta[rows], g.values(), *(slot[rows] for slot in slots))
-    theta_rows, g_rows, *slot_rows = map(_decode, map(_real, piece))
+    theta_rows, g_rows, *slot_rows = map(widen, map(real, piece))
     advance = _advance_with(update.rule, update.decay.cautious)
     new_theta, new_slots = advance(theta_rows, g_rows, slot_rows, update)
     if update.decay.shrink != 1.0:
-        _real(theta).mul_(update.decay.shrink)
+        real(theta).mul_(update.decay.shrink)
     for tensor, new in zip((theta, *slots), (new_theta, *new_slots), strict=True):
         tensor[rows] = (torch.view_as_complex(new) if tensor.is_complex() else new).to(tensor.dtype)
 
@@ -161,13 +187,13 @@ def _run_differentiable(update: Update) -> None:
     advance = _advance_with(update.rule, update.decay.cautious)
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         keys = update.rule.slots.values()
-        slots = [_decode(_real(state[key])) for key in keys]
-        old_theta = _decode(_real(theta)).clone()  # the graph keeps it, and θ itself is overwritten below
-        new_theta, new_slots = advance(old_theta, _decode(_real(g)), slots, update)
+        slots = [widen(real(state[key])) for key in keys]
+        old_theta = widen(real(theta)).clone()  # the graph keeps it, and θ itself is overwritten below
+        new_theta, new_slots = advance(old_theta, widen(real(g)), slots, update)
         for key, new in zip(keys, new_slots, strict=True):
             old = state[key]
             state[key] = torch.view_as_complex(new) if old.is_complex() else new.to(old.dtype)
-        _real(theta).copy_(new_theta)
+        real(theta).copy_(new_theta)
 
 
 def _room(device: torch.device) -> int:
@@ -224,12 +250,3 @@ def _pieces(row: Row) -> Iterator[Row]:
         yield from zip(*(torch.split(tensor.view(-1), room) for tensor in row), strict=True)
     else:
         yield row
-
-
-def _real(tensor: Tensor) -> Tensor:
-    """A complex number is two real ones to every rule here, as in torch.optim."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
-
-
-def _decode(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
