@@ -1,4 +1,4 @@
-"""Loading a state dict into an optimizer: by name, in its own dtype, and never into another decay mode."""
+"""Loading a state dict into an optimizer: by name, in its own format, and never into another decay mode."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from copy import deepcopy
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from adamantine.rules.hyper import check
+from adamantine.torch import restore, storage
+from adamantine.torch.storage_change import Account, StorageChange
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -22,10 +22,14 @@ Group = dict[str, Any]
 _PLACE = ("params", "param_names")
 
 
-def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> None:
+def load(
+    optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str, state: str = "saved"
+) -> StorageChange | None:
     """See `Optimizer.load_state_dict`. Nothing of the optimizer has changed when this raises."""
     if decay not in {"match", "saved", "live"}:
         raise ValueError(f"Invalid decay: {decay!r}; choose 'match', 'saved' or 'live'")
+    if state not in {"saved", "live"}:
+        raise ValueError(f"Invalid state: {state!r}; choose 'saved' or 'live'")
     state_dict = dict(state_dict)
     for hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
         replaced = hook(optimizer, state_dict)
@@ -36,26 +40,53 @@ def load(optimizer: Optimizer, state_dict: Mapping[str, Any], *, decay: str) -> 
             f"{sorted(map(str, state_dict))[:5]}; give what optimizer.state_dict() returned"
         )
     matched = match(optimizer.param_groups, state_dict["param_groups"])
-    groups = []
+    groups, transfers, said = [], [], []
     for number, (live, saved, _) in enumerate(matched):  # a loop, since its warning counts frames
         groups.append(_merge(optimizer, number, live, saved, decay))
+        transfer, remarks = restore.settle(optimizer, number, live, saved, groups[-1], state)
+        transfers.append(transfer)
+        said += remarks
     owners = {
-        saved_id: (param, name, group)
-        for (live, _, ids), group in zip(matched, groups, strict=True)
+        saved_id: (param, name, transfer)
+        for (live, _, ids), transfer in zip(matched, transfers, strict=True)
         for param, saved_id, name in zip(live["params"], ids, _labels(live), strict=True)
     }
-    state: defaultdict[Any, Any] = defaultdict(dict)
+    for param, name, transfer in owners.values():
+        storage.check_storable(param, name, transfer.live)
     for saved_id, entry in state_dict["state"].items():
         if saved_id in owners:
-            param, name, group = owners[saved_id]
-            _check_entry(optimizer, param, name, group, entry)
-            state[param] = {key: _copy(value, param, key) for key, value in entry.items()}
+            param, name, transfer = owners[saved_id]
+            restore.check_entry(optimizer, param, name, transfer, entry)
+    account = Account()
+    without: set[str] = set()  # the names of those whose residual has no place here
+    restored: defaultdict[Any, Any] = defaultdict(dict)
+    for saved_id, entry in state_dict["state"].items():
+        if saved_id in owners:
+            param, name, transfer = owners[saved_id]
+            restored[param] = restore.restore(entry, param, name, transfer, account)
+            if restore.drops_residual(entry, param, transfer):
+                without.add(name)
         else:  # state that belongs to no parameter, as torch passes it on
-            state[saved_id] = deepcopy(entry)
+            restored[saved_id] = deepcopy(entry)
+    change = account.statement()
+    if state == "saved" and not change.is_exact:
+        said.append(
+            "the checkpoint does not say in which format it keeps the state, so it is put into the one that "
+            f"this optimizer was constructed with:\n{change}"
+        )
+    if dropped := [name for _, name, _ in owners.values() if name in without]:
+        said.append(
+            f"beside {dropped[0]} ({len(dropped)} in all) the checkpoint has a residual of 16-bit weights, "
+            "which these parameters have no place for: it is left out, at most 2⁻⁸ of each weight. To keep "
+            "it, load the checkpoint with the model in the dtype that was saved"
+        )
+    for remark in said:
+        warnings.warn(remark, UserWarning, stacklevel=3)
     optimizer.skipped_steps = max((int(group.get("skipped_steps", 0)) for group in groups), default=0)
-    optimizer.__setstate__({"state": state, "param_groups": groups})
+    optimizer.__setstate__({"state": restored, "param_groups": groups})
     for post_hook in optimizer._optimizer_load_state_dict_post_hooks.values():
         post_hook(optimizer)
+    return change if change.slots else None
 
 
 def match(live_groups: list[Group], saved_groups: list[Group]) -> list[tuple[Group, Group, list[Any]]]:
@@ -165,38 +196,6 @@ def _is_mute(optimizer: Optimizer, saved: Group) -> bool:
 
 def _decays(weight_decay: Any) -> bool:
     return bool(float(weight_decay) != 0.0)
-
-
-def _check_entry(optimizer: Optimizer, param: Tensor, name: str, group: Group, entry: Any) -> None:
-    """The entry holds what the group's rule needs, in the parameter's shape."""
-    rule = optimizer.rule(group)
-    needed = {*rule.slots.values(), *rule.carried, *(["step"] if rule.counts_steps else [])}
-    if entry and (missing := needed - set(entry)) and not _never_stepped(entry):
-        raise ValueError(
-            f"the checkpoint's state of {name} has {sorted(map(str, entry))}, but "
-            f"{type(optimizer).__name__} (rule {rule.name!r}) needs {sorted(missing)} too: "
-            "it was saved by another optimizer or with other options"
-        )
-    for key in rule.slots.values():
-        value = entry.get(key)
-        if isinstance(value, Tensor) and value.shape != param.shape:
-            raise ValueError(
-                f"the checkpoint's {key} of {name} has shape {tuple(value.shape)}, the parameter has "
-                f"{tuple(param.shape)}: another model, or another order of parameters. Optimizers built "
-                "from model.named_parameters() match by name"
-            )
-
-
-def _never_stepped(entry: Mapping[str, Any]) -> bool:
-    return all(value is None for value in entry.values())
-
-
-def _copy(value: Any, param: Tensor, key: str) -> Any:
-    """A copy on the parameter's device, in the dtype that was saved; the step count stays on the host."""
-    if isinstance(value, Tensor):
-        per_element = value.shape == param.shape and key not in {"step", "mu_product"}
-        return value.detach().to(param.device if per_element else "cpu", copy=True)
-    return deepcopy(value)
 
 
 def _labels(group: Group) -> Iterable[str]:

@@ -1,0 +1,172 @@
+"""The storage formats of a state dict that is loaded: what it says, whether it is so, what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from adamantine.formats.block import BLOCK
+from adamantine.torch import codecs, recode, storage
+from adamantine.torch.options import check_state_keys
+from adamantine.torch.recode import Policy, Transfer
+from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE
+from adamantine.torch.storage_change import Account
+
+if TYPE_CHECKING:
+    from adamantine.torch.optimizer import Optimizer
+
+Group = dict[str, Any]
+
+
+def settle(
+    optimizer: Optimizer, number: int, live: Group, saved: Mapping[str, Any], group: Group, state: str
+) -> tuple[Transfer, list[str]]:
+    """Decide the formats of a group that is loaded, and say what is not as the constructor was told.
+
+    A checkpoint that says how it stores (ours) is believed; one that does not is in the dtypes it has, and
+    what the constructor asked for holds.
+
+    Args:
+        number: of the group, for messages.
+        live: the optimizer's group.
+        saved: the checkpoint's.
+        group: both merged; its ``state`` is set.
+        state: ``"saved"`` or ``"live"``.
+
+    Raises:
+        ValueError: formats that are none, or that this rule or these parameters cannot have.
+    """
+    statement = {**group, "state": saved.get("state")}
+    optimizer._check_options(statement)
+    rule = optimizer.rule(group)
+    keys = list(rule.slots.values())
+    owner = f"{type(optimizer).__name__} ({rule.name})"
+    check_state_keys(statement["state"], keys, owner)
+    policy: Policy = "as live" if state == "live" else "as saved" if "state" in saved else "as asked"
+    group["state"] = statement["state"] if policy == "as saved" else live["state"]
+    group["weights"] = statement["weights"]
+    transfer = Transfer(group, rule, storage.formats(statement, rule), storage.formats(group, rule), policy)
+    said = []
+    asked = [storage.slot_option(live, key) for key in keys]
+    kept = [storage.slot_option(group, key) for key in keys]
+    if policy == "as saved" and live["state"] is not None and asked != kept:
+        said.append(
+            f"the checkpoint keeps the state of group {number} in state={group['state']!r}, this optimizer "
+            f"was constructed with state={live['state']!r}: the checkpoint's is kept. load_state_dict(..., "
+            "state='live') puts it into the optimizer's format and returns what that costs"
+        )
+    if live["weights"] not in {"nearest", group["weights"]}:
+        said.append(
+            f"the checkpoint keeps the weights of group {number} in weights={group['weights']!r}, this "
+            f"optimizer was constructed with weights={live['weights']!r}: the checkpoint's is kept. When the "
+            f"parameters are loaded too, optimizer.store_as(weights={live['weights']!r}) changes it"
+        )
+    return transfer, said
+
+
+def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transfer, entry: Any) -> None:
+    """ValueError unless the entry holds what the group's rule needs, in the parameter's shape, as it is said
+    to be stored."""
+    rule = transfer.rule
+    needed = {*rule.slots.values(), *rule.carried, *(["step"] if rule.counts_steps else [])}
+    if entry and (missing := needed - set(entry)) and not _never_stepped(entry):
+        raise ValueError(
+            f"the checkpoint's state of {name} has {sorted(map(str, entry))}, but "
+            f"{type(optimizer).__name__} (rule {rule.name!r}) needs {sorted(missing)} too: "
+            "it was saved by another optimizer or with other options"
+        )
+    real = storage.real(param)
+    for key, (form, _) in zip(rule.slots.values(), transfer.saved.slots, strict=True):
+        value = entry.get(key)
+        if value is None:
+            continue
+        if form == "dense":
+            _check_dense(value, param, f"{key} of {name}")
+            continue
+        bits = storage.BLOCK_BITS[form]
+        shape = tuple(real.shape) if bits == 8 else (codecs.packed_size(real.numel(), bits),)
+        _check(value, torch.uint8, shape, f"{key} of {name}", f"state={form!r}")
+        headers = entry.get(key + SCALE)
+        blocks = -(-real.numel() // BLOCK)
+        _check(headers, torch.int32, (blocks,), f"{key}{SCALE} of {name}", f"state={form!r}")
+        if headers.device.type != "meta" and bool((headers < 0).any()):
+            raise ValueError(
+                f"the checkpoint's {key}{SCALE} of {name} has a negative header, and no scale is negative: "
+                "the state is damaged"
+            )
+    if entry.get(RESIDUAL) is not None and (dtype := recode.residual_dtype(param, transfer.live)) is not None:
+        weights = f"weights={transfer.live.weights!r} of {param.dtype} parameters"
+        _check(entry[RESIDUAL], dtype, tuple(param.shape), f"{RESIDUAL} of {name}", weights)
+    if entry.get(ROUNDING) is not None:
+        _check(entry[ROUNDING], torch.int64, (), f"{ROUNDING} of {name}", "the rounding key")
+
+
+def _check_dense(value: Any, param: Tensor, what: str) -> None:
+    if not isinstance(value, Tensor):
+        return
+    if value.shape != param.shape:
+        raise ValueError(
+            f"the checkpoint's {what} has shape {tuple(value.shape)}, the parameter has "
+            f"{tuple(param.shape)}: another model, or another order of parameters. Optimizers built "
+            "from model.named_parameters() match by name"
+        )
+    if not (value.is_floating_point() or value.is_complex()):
+        raise ValueError(
+            f"the checkpoint's {what} is {_dtype(value.dtype)}, and its group does not say state='8bit' or "
+            "'4bit': codes whose meaning is lost. Save what state_dict() gives, with its param_groups"
+        )
+
+
+def _check(value: Any, dtype: torch.dtype, shape: tuple[int, ...], what: str, by: str) -> None:
+    found = "missing"
+    if isinstance(value, Tensor):
+        if value.dtype == dtype and tuple(value.shape) == shape:
+            return
+        found = f"{_dtype(value.dtype)} of shape {tuple(value.shape)}"
+    elif value is not None:
+        found = f"a {type(value).__name__}"
+    raise ValueError(
+        f"the checkpoint's {what} is {found}; {by} asks for {_dtype(dtype)} of shape {shape}: another model, "
+        "or a damaged state"
+    )
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _never_stepped(entry: Mapping[str, Any]) -> bool:
+    return all(value is None for value in entry.values())
+
+
+def restore(
+    entry: Mapping[str, Any], param: Tensor, name: str, transfer: Transfer, account: Account
+) -> dict[str, Any]:
+    """A parameter's state as it is to be kept: a copy, on the parameter's device, step counts on the host."""
+    rule = transfer.rule
+    made: dict[str, Any] = {}
+    if transfer.policy != "as saved":
+        made = recode.recode_slots(param, name, transfer, entry, account)
+    on_device = {RESIDUAL, *(key + end for key in rule.slots.values() for end in ("", SCALE))}
+    restored = {key: _copy(value, param, key in on_device) for key, value in entry.items() if key not in made}
+    restored |= made
+    recode.drop_superfluous(restored, param, rule, transfer.live)
+    return restored
+
+
+def drops_residual(entry: Mapping[str, Any], param: Tensor, transfer: Transfer) -> bool:
+    """Whether the entry holds a part of the weights that this parameter has no place for."""
+    residual = entry.get(RESIDUAL)
+    has_place = recode.residual_dtype(param, transfer.live) is not None
+    return isinstance(residual, Tensor) and not has_place and bool(residual.any())
+
+
+def _copy(value: Any, param: Tensor, on_device: bool) -> Any:
+    if isinstance(value, Tensor):
+        like_param = value.shape == param.shape and value.dim() > 0
+        return value.detach().to(param.device if on_device or like_param else "cpu", copy=True)
+    return deepcopy(value)
