@@ -6,25 +6,20 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal, overload
 
 import torch
-import torch.optim.optimizer as torch_optimizer
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from adamantine.formats.words import first_key as first_rounding_key
 from adamantine.rules import Rule
-from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.rules.hyper import check
-from adamantine.schedules import peak_lr
-from adamantine.torch import buffers, checkpoint, storage
+from adamantine.torch import buffers, checkpoint, states, storage
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
-from adamantine.torch.engines.native import Lot, NativeEngine, engine_of, host_row
+from adamantine.torch.engines.native import NativeEngine, engine_of
+from adamantine.torch.hooked import has_hooks, step_with_hooks
 from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
@@ -40,22 +35,10 @@ from adamantine.torch.options import (
     check_tensors,
     settle_mode,
 )
+from adamantine.torch.plan import Plan, double, native_row, plan_of
 
 #: Arguments of every class that are no group's.
 _FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine", "seed", "offload")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One group's part in a step: parameters with their gradients, and the numbers of the group."""
-
-    group: dict[str, Any]
-    rule: Rule
-    params: list[Tensor]
-    grads: list[Tensor]
-    lr: Any
-    decay: Coefficients
-    formats: storage.Formats
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -127,9 +110,7 @@ class Optimizer(torch.optim.Optimizer):
                     f"{name} is for all groups together; give it to the optimizer, not to a group"
                 )
             settle_mode(param_group)
-            merged = {**self.defaults, **param_group}
-            self._check_options(merged)
-            param_group |= {"state": merged["state"], "weights": merged["weights"]}  # None has become a name
+            self._check_options({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -137,7 +118,7 @@ class Optimizer(torch.optim.Optimizer):
         except ValueError:
             self.param_groups.pop()
             raise
-        group["constructed_lr"] = _double(group["lr"])
+        group["constructed_lr"] = double(group["lr"])
         group.setdefault("highest_lr", 0.0)
         self._name_mode(group)
 
@@ -159,24 +140,15 @@ class Optimizer(torch.optim.Optimizer):
         """
         if torch.compiler.is_compiling():
             return self._step_untraced(closure)
-        if self._is_observed():
-            return self._step_observed() if closure is None else self._step_observed(closure)
+        if type(self).step is not Optimizer.step:  # a subclass's own: torch's wrapper is around that
+            return self._step(closure)
+        if torch._C._autograd._profiler_enabled():
+            return self._step_profiled() if closure is None else self._step_profiled(closure)
+        if has_hooks(self):
+            return step_with_hooks(Optimizer._step, self, *(() if closure is None else (closure,)))
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch's wrapper costs as much as a small step
-
-    def _is_observed(self) -> bool:
-        """Whether hooks are to run, or a profiler wants the step by name.
-
-        A subclass that overrides ``step`` has torch's wrapper around its own.
-        """
-        return type(self).step is Optimizer.step and bool(
-            self._optimizer_step_pre_hooks
-            or self._optimizer_step_post_hooks
-            or torch_optimizer._global_optimizer_pre_hooks
-            or torch_optimizer._global_optimizer_post_hooks
-            or torch._C._autograd._profiler_enabled()
-        )
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
@@ -209,14 +181,14 @@ class Optimizer(torch.optim.Optimizer):
         )
 
     _step_untraced = torch._disable_dynamo(_step)  # type: ignore[attr-defined]  # host numbers: nothing to trace
-    _step_observed = torch.optim.Optimizer.profile_hook_step(_step)
+    _step_profiled = torch.optim.Optimizer.profile_hook_step(_step)
 
     def _step_generic(self) -> None:
         grad_scale = self._grad_scale(None, [p for p in self._parameters() if p.grad is not None])
         if grad_scale is None:
             return
-        plans = [self._plan(group, group["params"]) for group in self.param_groups]
-        GENERIC.run([u for plan in plans if plan for u in self._updates(plan, grad_scale)])
+        plans = self._plans(lambda group: group["params"])
+        GENERIC.run([update for plan in plans for update in self._updates(plan, grad_scale)])
 
     def _step_native(self, engine: NativeEngine) -> None:
         """As the generic step: every check before any change. What the kernel refuses, that one takes."""
@@ -230,15 +202,14 @@ class Optimizer(torch.optim.Optimizer):
             return
         fresh: set[Tensor] = set()
         if incomplete:
-            plans = [self._plan(group, group["params"]) for group in self.param_groups]
+            plans = self._plans(lambda group: group["params"])
             with torch.no_grad():
                 for plan in plans:
-                    if plan:
-                        fresh |= self._fill_states(plan.params, plan.group, plan.rule)
+                    fresh |= self._fill_states(plan.params, plan.group, plan.rule)
                 self._lay_out_state(rules)
             lots, indices, _, overlapping = engine.gather(self.param_groups, rules, self.state, fresh)
             refused = self._refused(engine, indices)  # a new state may lie in another order than its θ
-        engine.run([self._row(lot, rules[lot[0]]) for lot in lots], grad_scale)
+        engine.run([native_row(lot, rules[lot[0]], self.param_groups[lot[0]]) for lot in lots], grad_scale)
         if refused:
             with torch.no_grad():
                 GENERIC.run(
@@ -279,7 +250,7 @@ class Optimizer(torch.optim.Optimizer):
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
 
-    def _refused(self, engine: NativeEngine, indices: list[int]) -> list[_Plan]:
+    def _refused(self, engine: NativeEngine, indices: list[int]) -> list[Plan]:
         """The generic engine's part of a native step."""
         if not indices:
             return []
@@ -296,22 +267,8 @@ class Optimizer(torch.optim.Optimizer):
                 f"engine='native', but the kernel cannot take every parameter:\n{listed}\n"
                 "engine='auto' runs these on the generic engine"
             )
-        chosen = set(indices)
-        plans = []
-        first = 0
-        for group in self.param_groups:
-            params = [p for index, p in enumerate(group["params"], first) if index in chosen]
-            first += len(group["params"])
-            if plan := self._plan(group, params):
-                plans.append(plan)
-        return plans
-
-    def _row(self, lot: Lot, rule: Rule) -> tuple[int, list[Any], tuple[float, ...]]:
-        """The host numbers of what the kernel moves together."""
-        group = self.param_groups[lot[0]]
-        lr, decay = self._decay(group)
-        hyper = {name: _host(group[name], False) for name in rule.hyper}
-        return host_row(lot, rule, hyper, decay, lr, -1.0 if group["maximize"] else 1.0)
+        chosen = {all_params[index] for index in indices}
+        return self._plans(lambda group: [p for p in group["params"] if p in chosen])
 
     def native_engine(self) -> NativeEngine:
         """This optimizer's, made on demand; it takes no part in pickles and copies."""
@@ -363,122 +320,38 @@ class Optimizer(torch.optim.Optimizer):
                 if not torch.isfinite(values).all():
                     yield name
 
-    def _plan(self, group: dict[str, Any], params: list[Tensor]) -> _Plan | None:
-        """What these are about to do, every check made and nothing changed but the record of the lr."""
-        params = [p for p in params if p.grad is not None]
-        if not params:
-            return None
-        rule = self.rule(group)
-        lr, decay = self._decay(group)
-        formats = storage.formats(group, rule)
-        grads = [self._usable(p, rule, group, formats) for p in params]
-        return _Plan(group, rule, params, grads, lr, decay, formats)
-
-    def _decay(self, group: dict[str, Any]) -> tuple[Any, Coefficients]:
-        """η of this step, which is put on record, and what the decay mode makes of it."""
-        differentiable = group["differentiable"]
-        lr = _host(group["lr"], differentiable)
-        if (value := _double(lr)) > group["highest_lr"]:
-            group["highest_lr"] = value
-        return lr, coefficients(
-            group["decay"],
-            lr=lr,
-            weight_decay=_host(group["weight_decay"], differentiable),
-            peak_lr=peak_lr(group) if group["decay"] in NEED_PEAK else None,
-        )
-
-    def _usable(self, p: Tensor, rule: Rule, group: dict[str, Any], formats: storage.Formats) -> Tensor:
-        """The gradient as the engines take it: dense, or sparse where rule and formats allow it."""
-        grad = p.grad
-        assert grad is not None
-        if not grad.is_sparse:
-            return grad.resolve_conj()  # autograd conjugates lazily, view_as_real wants it done
+    def _plans(self, params: Callable[[dict[str, Any]], list[Tensor]]) -> list[Plan]:
+        """Of every group, for those of its parameters that ``params`` gives of it."""
         name = type(self).__name__
-        if not rule.zero_at_zero:
-            if rule.name in {"heavy_ball", "nesterov"}:  # momentum moves every row anyway
-                return grad.to_dense()
-            raise RuntimeError(
-                f"{name} does not support sparse gradients, please consider SparseAdam instead, "
-                "or a layer with sparse=False"
-            )
-        if group["differentiable"]:
-            return grad.to_dense()
-        if group["decay"] == "l2" and group["weight_decay"] != 0:
-            raise RuntimeError(
-                "weight_decay option is not compatible with sparse gradients: "
-                f"L2 gives every row a gradient; {name}(..., decay='decoupled') decays without one"
-            )
-        return grad if formats.is_plain(p) else grad.to_dense()  # rows are no blocks
+        found = [plan_of(group, params(group), self.rule(group), name) for group in self.param_groups]
+        return [each for each in found if each is not None]
 
     def _updates(
-        self, plan: _Plan, grad_scale: float, fresh: Iterable[Tensor] = (), *, alone: bool = False
+        self, plan: Plan, grad_scale: float, fresh: Iterable[Tensor] = (), *, alone: bool = False
     ) -> Iterator[Update]:
-        """The plan's parameters, in lots that share every host number (normally one lot).
+        """The plan as the generic engine takes it, the states complete and counted on.
 
         ``fresh``: whose state was made for this step; ``alone``: one after the other, none joined.
         """
-        group, rule = plan.group, plan.rule
-        differentiable = group["differentiable"]
-        hyper = {name: _host(group[name], differentiable) for name in rule.hyper}
-        lots: dict[Any, list[int]] = {}
-        states, steps = self._advance_states(plan, fresh)
-        for index, (state, t) in enumerate(zip(states, steps, strict=True)):
-            carried = tuple(float(state[name]) for name in rule.carried)
-            lots.setdefault((t, carried), []).append(index)
-        for (t, carried), members in lots.items():
-            scalars, renewed = rule.host(t, hyper, dict(zip(rule.carried, carried, strict=True)))
-            lot = [states[index] for index in members]
-            for name, value in renewed.items():
-                for state in lot:
-                    state[name].fill_(_double(value))
-            yield Update(
-                rule=rule,
-                thetas=[plan.params[index] for index in members],
-                grads=[plan.grads[index] for index in members],
-                states=lot,
-                formats=plan.formats,
-                scalars=scalars,
-                decay=plan.decay,
-                eta=plan.lr,
-                grad_scale=-grad_scale if group["maximize"] else grad_scale,
-                differentiable=differentiable,
-                foreach=False if alone else group.get("foreach"),
-            )
-
-    def _advance_states(self, plan: _Plan, fresh: Iterable[Tensor]) -> tuple[list[dict[str, Any]], list[int]]:
-        """Each parameter's state with all that it is to have, and t, the number of this step."""
         rule, params = plan.rule, plan.params
         if not rule.slots and not rule.counts_steps and all(map(plan.formats.is_plain, params)):
-            return [{} for _ in params], [2] * len(params)  # nothing to keep; torch keeps no entry either
-        fresh = self._fill_states(params, plan.group, rule) | set(fresh)
-        states = [self.state[p] for p in params]
-        if not rule.counts_steps:
-            return states, [1 if p in fresh else 2 for p in params]
-        counters = [state["step"] for state in states]
-        torch._foreach_add_(counters, 1)
-        return states, [int(counter) for counter in counters]
+            entries: list[dict[str, Any]] = [{} for _ in params]  # torch keeps no entry either
+        else:
+            fresh = self._fill_states(params, plan.group, rule) | set(fresh)
+            entries = [self.state[p] for p in params]
+        steps = states.advance(entries, rule, [p in fresh for p in params])
+        return plan.updates(entries, steps, grad_scale, alone=alone)
 
     def _fill_states(self, params: Iterable[Tensor], group: dict[str, Any], rule: Rule) -> set[Tensor]:
-        """Make what is missing, under torch's names; of which parameters slots were."""
-        formats = storage.formats(group, rule)
+        """Make what is missing of these parameters' state; of which of them slots were."""
         positions: dict[Tensor, int] = {}
 
-        def first_key(p: Tensor) -> int:
+        def position(p: Tensor) -> int:
             if not positions:
-                positions.update({q: position for position, q in enumerate(self._parameters())})
-            return first_rounding_key(self.seed, positions[p])
+                positions.update({q: place for place, q in enumerate(self._parameters())})
+            return positions[p]
 
-        fresh = set()
-        for p in params:
-            state = self.state[p]
-            if rule.counts_steps and "step" not in state:
-                state["step"] = torch.zeros((), dtype=_scalar_dtype(), device="cpu")
-            for name, value in rule.carried.items():
-                if name not in state:
-                    state[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
-            if storage.fill(state, p, group, rule, formats, partial(first_key, p)):
-                fresh.add(p)
-        return fresh
+        return states.fill(self.state, params, group, rule, position, self.seed)
 
     def _check_storable(self, group: dict[str, Any]) -> None:
         """ValueError where a parameter of this group cannot be stored as the group says."""
@@ -528,13 +401,13 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
-            group.setdefault("constructed_lr", _double(group["lr"]))
+            group.setdefault("constructed_lr", double(group["lr"]))
             group.setdefault("highest_lr", 0.0)
             self._name_mode(group)
         for entry in self.state.values():
             for name in ("step", "mu_product"):  # plain numbers in old checkpoints
                 if isinstance(entry, dict) and name in entry and not isinstance(entry[name], Tensor):
-                    entry[name] = torch.tensor(float(entry[name]), dtype=_scalar_dtype())
+                    entry[name] = torch.tensor(float(entry[name]), dtype=states.scalar_dtype())
 
     def _check_options(self, options: dict[str, Any]) -> None:
         check_tensors(options, self.foreach_refuses_tensors)
@@ -568,26 +441,3 @@ class Optimizer(torch.optim.Optimizer):
         """Keep torch's own flag true to the mode, where torch's class has one."""
         if "decoupled_weight_decay" in self.defaults:
             group["decoupled_weight_decay"] = group["decay"] == "decoupled"
-
-
-def _host(value: Any, differentiable: bool) -> Any:
-    """A double, or a tensor without dimensions where gradients are to flow through it."""
-    if type(value) is float:  # nearly always
-        return value
-    if isinstance(value, tuple | list):
-        return tuple([_host(item, differentiable) for item in value])
-    if isinstance(value, Tensor):
-        return value.reshape(()) if differentiable else value.item()
-    return value
-
-
-def _double(value: Any) -> float:
-    """The number alone, whether or not gradients flow through the tensor that holds it."""
-    if type(value) is float:
-        return value
-    return float(value.detach() if isinstance(value, Tensor) else value)
-
-
-def _scalar_dtype() -> torch.dtype:
-    """torch keeps ``step`` in float32, which counts exactly up to 2²⁴, unless the default is float64."""
-    return torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32

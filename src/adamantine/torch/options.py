@@ -30,7 +30,7 @@ def settle_mode(options: dict[str, Any]) -> None:
 
 
 def check_formats(options: dict[str, Any]) -> None:
-    """``state`` and ``weights`` of a constructor or a group, by themselves; None becomes ``"nearest"``."""
+    """``state`` and ``weights`` of a constructor or a group, each by itself."""
     state = options["state"]
     if isinstance(state, Mapping):
         options["state"] = state = dict(state)
@@ -38,10 +38,11 @@ def check_formats(options: dict[str, Any]) -> None:
             check_choice(f"state[{key!r}]", asked, StateFormat)
     elif state is not None:
         check_choice("state", state, StateFormat)
-    options["weights"] = options["weights"] or "nearest"
-    check_choice("weights", options["weights"], WeightsFormat)
+    weights = options["weights"]
+    if weights is not None:
+        check_choice("weights", weights, WeightsFormat)
     blocks = {"8bit", "4bit"} & set(state.values() if isinstance(state, dict) else [state])
-    if options["differentiable"] and (blocks or options["weights"] != "nearest"):
+    if options["differentiable"] and (blocks or weights not in {None, "nearest"}):
         raise ValueError(
             "what is stored in blocks or rounded with a residual has no gradient; differentiable=True needs "
             "state=None or a dtype, and weights='nearest'"

@@ -247,7 +247,7 @@ def _check_formats(options: dict[str, Any]) -> None:
     state, weights = options["state"], options["weights"]
     if isinstance(state, dict) or state in BLOCK_BITS:
         raise ValueError(f"Invalid state: {state!r}; stacked members keep theirs in one dtype, or None")
-    if weights != "nearest":
+    if weights not in {None, "nearest"}:
         raise ValueError(f"Invalid weights: {weights!r}; stacked members are rounded to 'nearest'")
 
 

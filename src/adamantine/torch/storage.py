@@ -13,7 +13,7 @@ Complex numbers are pairs of real ones throughout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ PLAIN = Formats((), "nearest")
 
 def formats(group: Group, rule: Rule) -> Formats:
     """How this group's parameters are stored under this rule."""
-    return Formats(tuple(slot_formats(group, rule)), group["weights"])
+    return Formats(tuple(slot_formats(group, rule)), group["weights"] or "nearest")
 
 
 def slot_formats(group: Group, rule: Rule) -> list[tuple[str, bool]]:
@@ -122,39 +122,35 @@ def check_storable(p: Tensor, name: str, how: Formats) -> None:
         )
 
 
-def fill(
-    state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: Formats, first_key: Callable[[], int]
-) -> bool:
-    """Make what is missing; whether a slot was among it.
+def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: Formats) -> bool:
+    """Make the slots that are missing; whether any was.
 
     A dense slot where the group now asks for a block format is encoded, to nearest.
 
-    Args:
-        first_key: gives the key for the parameter's first step.
-
     Raises:
-        ValueError: the state is in another block format than the group asks for.
+        ValueError: a slot is in another block format than the group asks for.
     """
     fresh = False
     for (letter, key), (form, signed) in zip(rule.slots.items(), how.slots, strict=True):
-        slot = state.get(key)
-        if slot is None:
+        if state.get(key) is None:
             value = group[rule.initial[letter]] if letter in rule.initial else 0.0
             if form == "dense":
-                fill_value = complex(value, value) if p.is_complex() else value
-                state[key] = filled_like(p, fill_value, dense_dtype(p, slot_option(group, key)))
+                fill = complex(value, value) if p.is_complex() else value
+                state[key] = filled_like(p, fill, dense_dtype(p, slot_option(group, key)))
             else:
                 code = CODES[BLOCK_BITS[form], signed]
                 state[key], state[key + SCALE] = _constant(p, float(value), code)
             fresh = True
-        elif (key + SCALE in state) != (form != "dense") or form != "dense":
+        elif form != "dense" or key + SCALE in state:
             _settle(state, p, key, form, signed)
+    return fresh
+
+
+def fill_residual(state: dict[str, Any], p: Tensor, how: Formats) -> None:
+    """Make what the weights' format keeps beside them, where it is missing."""
     weights = how.weights_of(p)
     if weights in {"kahan", *_RESIDUAL_DTYPES} and state.get(RESIDUAL) is None:
         state[RESIDUAL] = filled_like(p, 0, _RESIDUAL_DTYPES.get(weights, p.dtype))
-    if how.rounds(p) and state.get(ROUNDING) is None:
-        state[ROUNDING] = torch.tensor(first_key(), dtype=torch.int64, device="cpu")
-    return fresh
 
 
 def _settle(state: dict[str, Any], p: Tensor, key: str, form: str, signed: bool) -> None:
