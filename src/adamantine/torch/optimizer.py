@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 
 from adamantine.rules import Rule
 from adamantine.rules.hyper import check
-from adamantine.torch import buffers, checkpoint, states, storage
+from adamantine.torch import buffers, checkpoint, memory, recode, states, storage
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
@@ -22,10 +22,13 @@ from adamantine.torch.engines.native import NativeEngine, engine_of
 from adamantine.torch.hooked import has_hooks, step_with_hooks
 from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
+from adamantine.torch.memory import MemoryReport
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
 from adamantine.torch.options import (
     EngineName,
     OnNonfinite,
+    StateOption,
+    WeightsFormat,
     check_choice,
     check_flags,
     check_formats,
@@ -36,6 +39,7 @@ from adamantine.torch.options import (
     settle_mode,
 )
 from adamantine.torch.plan import Plan, double, native_row, plan_of
+from adamantine.torch.storage_change import StorageChange
 
 #: Arguments of every class that are no group's.
 _FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine", "seed", "offload")
@@ -370,23 +374,77 @@ class Optimizer(torch.optim.Optimizer):
             self._name_mode(group)
         return super().state_dict()
 
-    def load_state_dict(
-        self, state_dict: dict[str, Any], *, decay: Literal["match", "saved", "live"] = "match"
-    ) -> None:
+    def load_state_dict(  # type: ignore[override]  # torch's returns nothing
+        self,
+        state_dict: dict[str, Any],
+        *,
+        decay: Literal["match", "saved", "live"] = "match",
+        state: Literal["saved", "live"] = "saved",
+    ) -> StorageChange | None:
         """Load a state dict of this class or of torch's class of the same rule.
 
         Parameters are matched by name where both sides have names, in any order, and by position otherwise.
-        The state keeps the dtype in which it was saved.
 
         Args:
             state_dict: what ``state_dict()`` gave, here or in torch.optim.
             decay: what to do where the checkpoint's decay mode is not the optimizer's: ``"match"`` raises,
                 ``"saved"`` adopts the checkpoint's mode, ``"live"`` keeps the optimizer's mode and its λ.
+            state: ``"saved"`` keeps the formats of the checkpoint, with a warning where the constructor asked
+                for others; a checkpoint that does not say (torch.optim's) is put into those that the
+                constructor asked for, with a warning that tells the loss. ``"live"`` puts the state into the
+                optimizer's formats (None: the parameter's dtype). The format of the *weights* is the
+                checkpoint's; `store_as` changes it once the parameters are loaded too.
+
+        Returns:
+            What was put into another format, and the loss as measured; None where nothing was.
 
         Raises:
-            ValueError: another decay mode, a missing or foreign name, another shape, another rule's state.
+            ValueError: another decay mode, a missing or foreign name, another shape, another rule's state; a
+                format that these parameters cannot have, codes that do not fit. Nothing has changed.
         """
-        checkpoint.load(self, state_dict, decay=decay)
+        return checkpoint.load(self, state_dict, decay=decay, state=state)
+
+    def store_as(
+        self,
+        *,
+        state: StateOption | Literal["unchanged"] = "unchanged",
+        weights: WeightsFormat | Literal["unchanged"] | None = "unchanged",
+    ) -> StorageChange:
+        """Put the state, or the weights, of all groups into other formats, now and from now on.
+
+        Rounded to nearest. Parameters stay as they are, but that a master weight in the middle of two
+        bfloat16 numbers may have the other one as its parameter afterwards.
+
+        Args:
+            state: as in the constructor.
+            weights: likewise.
+
+        Returns:
+            Bytes before and after, and the loss as measured, per slot; ``print`` it.
+
+        Raises:
+            ValueError: no such format, or one that a parameter cannot have. Nothing has changed.
+
+        >>> import torch
+        >>> from adamantine.torch import AdamW
+        >>> w = torch.nn.Parameter(torch.zeros(256))
+        >>> w.grad = torch.linspace(-1, 1, 256)
+        >>> optimizer = AdamW([w])
+        >>> optimizer.step()
+        >>> change = optimizer.store_as(state="8bit")
+        >>> [(each.slot, each.bytes_before, each.bytes_after) for each in change.slots]
+        [('exp_avg', 1024, 264), ('exp_avg_sq', 1024, 264)]
+        >>> optimizer.store_as(state="float32").is_exact
+        True
+        """
+        return recode.store_as(self, state=state, weights=weights)
+
+    def memory_report(self) -> MemoryReport:
+        """Bytes of weights, gradients and state per parameter and in all; ``print`` it.
+
+        Predicted for after the first step, from shapes and options alone, and what is there now.
+        """
+        return memory.report(self)
 
     def __getstate__(self) -> dict[str, Any]:
         own = (*_FOR_ALL_GROUPS, "skipped_steps", "last_norm")
