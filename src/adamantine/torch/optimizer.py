@@ -6,7 +6,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor
@@ -40,6 +40,13 @@ from adamantine.torch.options import (
 )
 from adamantine.torch.plan import Plan, double, native_row, plan_of
 from adamantine.torch.storage_change import StorageChange
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+
+    from adamantine.torch.release import GradientRelease
+    from adamantine.torch.release_buffers import Buffer
+    from adamantine.torch.release_clipping import Clip
 
 #: Arguments of every class that are no group's.
 _FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine", "seed", "offload")
@@ -92,6 +99,7 @@ class Optimizer(torch.optim.Optimizer):
         self._zeroing = buffers.GradientZeroing()
         self._laid_out: int | None = None  # the epoch of flat buffers for which the state was arranged
         self._measured: Callable[[], list[tuple[Tensor, Squares]]] | None = None
+        self._release: GradientRelease | None = None
         super().__init__(params, options)
         self._warn_of_flags()
 
@@ -155,6 +163,8 @@ class Optimizer(torch.optim.Optimizer):
     step.hooked = True  # type: ignore[attr-defined]  # torch's wrapper costs as much as a small step
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if self._release is not None:
+            return self._release.end_step(closure)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -235,6 +245,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """torch's; gradients in flat buffers (`flatten`) become zero either way, one pass per buffer."""
+        if self._release is not None:
+            self._release.forget()
         if not set_to_none:
             self._zeroing(self._parameters())
         if not set_to_none or torch.compiler.is_compiling():
@@ -281,6 +293,52 @@ class Optimizer(torch.optim.Optimizer):
     def explain(self) -> Explanation:
         """Which parameter runs on which engine, and why; ``print`` it. Before or after any step."""
         return explain(self)
+
+    def release_gradients(
+        self,
+        clip: Clip = "none",
+        *,
+        accumulate: int = 1,
+        buffer: Buffer = "float32",
+        scaler: GradScaler | None = None,
+    ) -> GradientRelease:
+        """From now on every parameter takes its step inside ``backward``, and its gradient is freed at once.
+
+        The training loop stays as it is: ``step()`` ends the step, with everything that hangs on it. Without
+        clipping the bits are those of ordinary steps; docs/release.md says what each ``clip`` gives.
+
+        Args:
+            clip: how ``max_norm`` is held. ``"none"``: there is none. ``"two-pass"``: exactly, by
+                ``step(closure)``, which calls the closure twice. ``"delayed"``: by the norm of the step
+                before, or of what this backward pass has shown so far if that is larger.
+                ``"per-parameter"``: each gradient for itself, to max_norm/√n, n parameters.
+            accumulate: backward passes per step; ``step()`` after fewer takes what there is.
+            buffer: what holds the sum in between: ``"float32"`` (float64 for such parameters);
+                ``"bfloat16"``, rounded stochastically; ``"moments"``: the optimizer's own averages, so that
+                v averages squares of micro-batches' gradients (AdamA, Zhang et al. 2023, arXiv 2305.19982).
+            scaler: the GradScaler in use: gradients are unscaled, and left out where not finite, one by one.
+
+        Returns:
+            The handle: ``remove()`` it, or use it in a ``with`` statement.
+
+        Raises:
+            ValueError: arguments that exclude each other, or this optimizer or its parameters.
+            RuntimeError: a parameter belongs to DistributedDataParallel.
+
+        >>> import torch
+        >>> from adamantine.torch import AdamW
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = AdamW(model.parameters(), lr=0.1)
+        >>> with optimizer.release_gradients():
+        ...     model(torch.ones(1, 2)).sum().backward()
+        ...     optimizer.step()
+        >>> model.weight.grad is None
+        True
+        """
+        from adamantine.torch.release import GradientRelease
+
+        self._release = GradientRelease(self, clip, accumulate, buffer, scaler)
+        return self._release
 
     def _grad_scale(self, engine: NativeEngine | None, others: list[Tensor]) -> float | None:
         """The clipping factor, or None if this step is to be left out.
@@ -454,6 +512,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("seed", 0)  # pickles from before there were formats
         self.__dict__.setdefault("offload", False)
+        self.__dict__.setdefault("_release", None)  # of a copy; loading a state dict leaves it on
         self._native = self._measured = self._laid_out = None
         self._zeroing = buffers.GradientZeroing()
         for group in self.param_groups:

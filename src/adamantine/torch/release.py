@@ -1,0 +1,302 @@
+"""Gradient release: every parameter takes its step inside ``backward``, and its gradient is freed at once.
+
+The gradients of a model then never exist together: beside weights and state, training needs room for the
+gradients of about one layer. The idea is LOMO's (Lv et al. 2023, arXiv 2306.09782) and torch's (tutorial
+"How to save memory by fusing the optimizer step into the backward pass"); here it is a mode of the same
+optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from adamantine.torch.engines.explain import name_parameters
+from adamantine.torch.norm import squares
+from adamantine.torch.release_buffers import STEPS, Buffer, Sum, sum_of
+from adamantine.torch.release_checks import check_group, check_options, refuse_data_parallel
+from adamantine.torch.release_clipping import Clip
+from adamantine.torch.release_judge import Judge
+from adamantine.torch.release_part import Part, Role, part_class
+from adamantine.torch.release_two_pass import step_in_two_passes
+
+if TYPE_CHECKING:
+    from torch.amp.grad_scaler import GradScaler
+    from torch.utils.hooks import RemovableHandle
+
+    from adamantine.torch.optimizer import Optimizer
+
+#: What a completed gradient does.
+Pass = Literal["steps", "measures", "none"]
+
+
+class _Released:
+    """What is known of one parameter between two steps.
+
+    Attributes:
+        arrived: how many backward passes have completed its gradient.
+        done: whether it has taken this step.
+        sum: of the gradients that have arrived, or None.
+    """
+
+    def __init__(self, p: Tensor, name: str, number: int, position: int, handle: RemovableHandle) -> None:
+        self.p, self.name, self.number, self.position, self.handle = p, name, number, position, handle
+        self.parts: dict[Role, Part] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        self.arrived = 0
+        self.done = False
+        self.sum: Sum | None = None
+
+
+class GradientRelease:
+    """What `Optimizer.release_gradients` returns: the mode, on until `remove` or the end of a ``with``.
+
+    Attributes:
+        optimizer: whose parameters are stepped.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        clip: Clip,
+        accumulate: int,
+        buffer: Buffer,
+        scaler: GradScaler | None,
+    ) -> None:
+        check_options(optimizer, clip, accumulate, buffer, scaler)
+        self.optimizer = optimizer
+        self._clip, self._accumulate, self._buffer = clip, accumulate, buffer
+        self._judge = Judge(optimizer, clip, scaler)
+        self._released: dict[Tensor, _Released] = {}
+        self._failed = False  # whether an error has cut this step short
+        self._pass: Pass = "none" if clip == "two-pass" else "steps"
+        self._looked_for_wrappers = False
+        self._attach()
+        if scaler is not None:  # which is to leave unscaling, and looking for infinities, to us
+            optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
+
+    def remove(self) -> None:
+        """Back to ordinary steps. What has been accumulated is in ``.grad`` again."""
+        self._refuse_to_forget("remove()")
+        for each in self._released.values():
+            each.handle.remove()
+            if each.sum is not None:
+                each.p.grad = each.sum.total_with(each.p.grad)
+        self._released.clear()
+        if self.optimizer._release is self:
+            self.optimizer._release = None
+            self.optimizer.__dict__.pop("_step_supports_amp_scaling", None)
+
+    def __enter__(self) -> GradientRelease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def end_step(self, closure: Callable[[], float] | None) -> float | None:
+        """``optimizer.step()``: what has not been released takes its step, and the next one begins."""
+        if self._clip == "two-pass":
+            loss: float | None = self._step_in_two_passes(closure)
+        else:
+            loss = None if closure is None else self._run(closure, "steps")
+            self._release_the_rest()
+        self._judge.end()
+        if self._buffer == "bfloat16":
+            for group in self.optimizer.param_groups:
+                group[STEPS] = int(group.get(STEPS, 0)) + 1
+        self._begin()
+        return loss
+
+    def forget(self) -> None:
+        """``optimizer.zero_grad()``: sums that have not moved anything yet are dropped."""
+        self._refuse_to_forget("zero_grad()")
+        for each in self._released.values():
+            if not each.done or self._failed:
+                each.reset()
+        if self._failed:
+            self._judge.begin()
+            self._begin()
+
+    def _attach(self) -> None:
+        """Hooks on what can be trained and has none; off what has left the optimizer."""
+        optimizer = self.optimizer
+        names = name_parameters(optimizer.param_groups)
+        position = 0
+        for number, group in enumerate(optimizer.param_groups):
+            for p in group["params"]:
+                each = self._released.get(p)
+                if each is not None:
+                    each.number, each.position = number, position
+                elif p.requires_grad:
+                    check_group(optimizer, group, self._clip, self._buffer)
+                    handle = p.register_post_accumulate_grad_hook(_hook(self, p, names[p]))
+                    self._released[p] = _Released(p, names[p], number, position, handle)
+                position += 1
+        for p in set(self._released) - set(names):
+            self._released.pop(p).handle.remove()
+
+    @torch.no_grad()
+    def arrive(self, p: Tensor) -> None:
+        """Autograd has completed p's gradient."""
+        each = self._released.get(p)
+        if each is None:  # p has left the optimizer during this step
+            return
+        if not self._looked_for_wrappers:
+            refuse_data_parallel(self._released)
+            self._looked_for_wrappers = True
+        if self._pass == "none":
+            raise RuntimeError(
+                "clip='two-pass' frees gradients inside optimizer.step(closure), where closure computes the "
+                "loss, calls backward and returns the loss; call backward there, or choose clip='delayed'"
+            )
+        if each.done:
+            p.grad = None
+            raise RuntimeError(
+                f"backward has reached {each.name} again, which has taken this step already. Call "
+                f"optimizer.step() after every {self._accumulate} backward passes; with more micro-batches, "
+                "release_gradients(accumulate=…); torch.utils.checkpoint needs use_reentrant=False"
+            )
+        each.arrived += 1
+        try:
+            if each.arrived < self._accumulate:
+                self._collect(each)
+            else:
+                self._release(each)
+        except FloatingPointError as error:
+            self._failed = True
+            moved = sum(each.done for each in self._released.values())
+            raise FloatingPointError(
+                f"{each.name}: {error}. {moved} parameters whose gradients were complete before have taken "
+                "this step, the others have not; optimizer.zero_grad() begins anew. clip='two-pass' finds "
+                "out before anything moves"
+            ) from None
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _collect(self, each: _Released) -> None:
+        """A micro-batch that is not the step's last."""
+        p = each.p
+        assert p.grad is not None
+        if self._buffer == "moments":
+            self._part(each, "open" if each.arrived == 1 else "collect").move()
+        else:
+            if each.sum is None:
+                step = int(self.optimizer.param_groups[0].get(STEPS, 0))
+                seed = self.optimizer.seed
+                each.sum = sum_of(p, self._buffer, seed=seed, position=each.position, step=step)
+            each.sum.add(p.grad)
+        p.grad = None
+
+    def _release(self, each: _Released) -> None:
+        """The gradient is complete: measured or stepped with, and freed."""
+        p = each.p
+        if each.sum is not None:
+            p.grad, each.sum = each.sum.total_with(p.grad), None
+        assert p.grad is not None
+        if self._pass == "measures":
+            [self._judge.squares[p]] = squares([p.grad])
+        else:
+            closes = self._buffer == "moments" and each.arrived > 1
+            self._part(each, "close" if closes else "step").move()
+        p.grad = None
+        each.done = True
+
+    def _release_the_rest(self) -> None:
+        """What has a gradient or a sum and has not moved: unhooked, or fewer micro-batches than announced."""
+        self._attach()
+        for each in list(self._released.values()):
+            p = each.p
+            if each.done and p.grad is not None:
+                raise RuntimeError(
+                    f"{each.name} has taken this step inside backward and has a gradient again; a gradient "
+                    "that is set by hand must be there before, or instead of, backward"
+                )
+            if each.done or (p.grad is None and each.arrived == 0):
+                continue
+            if p.grad is None and each.sum is None:  # all is in the moments
+                p.grad = torch.zeros_like(p)
+            elif p.grad is not None and each.arrived == 0:
+                each.arrived = 1
+            with torch.no_grad():
+                self._release(each)
+
+    def _part(self, each: _Released, role: Role) -> Part:
+        part = each.parts.get(role)
+        if part is None:
+            part = each.parts[role] = part_class(type(self.optimizer).__name__)(
+                self.optimizer,
+                each.number,
+                each.p,
+                each.name,
+                role=role,
+                judge=self._judge,
+            )
+        part.number = each.number
+        return part
+
+    def _step_in_two_passes(self, closure: Callable[[], float] | None) -> float:
+        if closure is None:
+            raise RuntimeError(
+                "clip='two-pass' needs optimizer.step(closure), where closure computes the loss, calls "
+                "backward and returns the loss: it is called twice"
+            )
+
+        def once(what: Pass) -> float:
+            self._begin()
+            loss = self._run(closure, what)
+            self._release_the_rest()
+            return loss
+
+        try:
+            return step_in_two_passes(
+                self.optimizer, self._judge, lambda: once("measures"), lambda: once("steps")
+            )
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            self._pass = "none"
+
+    def _run(self, closure: Callable[[], float], what: Pass) -> float:
+        self._pass = what
+        with torch.enable_grad():
+            return closure()
+
+    def _begin(self) -> None:
+        """Nothing has arrived yet."""
+        for each in self._released.values():
+            each.reset()
+        self._failed = False
+
+    def _refuse_to_forget(self, call: str) -> None:
+        pending = [each.name for each in self._released.values() if each.arrived and not each.done]
+        if self._buffer == "moments" and pending and not self._failed:
+            raise RuntimeError(
+                f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
+                "call optimizer.step() before"
+            )
+
+
+def _hook(release: GradientRelease, p: Tensor, name: str) -> Callable[[Tensor], None]:
+    """Weakly: the hooks of an optimizer that is no more do nothing, and do not keep it."""
+    reference: Any = weakref.ref(release)
+
+    def hook(completed: Tensor) -> None:
+        alive = reference()
+        if alive is None:
+            return
+        if completed.grad is None:
+            raise RuntimeError(
+                f"the gradient of {name} is gone before its step: another optimizer or hook has released it. "
+                "remove() one of them"
+            )
+        alive.arrive(completed)
+
+    return hook
