@@ -17,7 +17,7 @@ from adamantine.audit.ledger_row import Row, row
 from adamantine.audit.ledger_sample import Floats, Sample, arrays, together
 from adamantine.audit.ledger_shrink import Shrink
 from adamantine.audit.ledger_split import SLOTS, How, Step
-from adamantine.audit.ledger_whole import norms, quick_sum
+from adamantine.audit.ledger_whole import are_finite, norms, quick_sum
 
 #: Parts of names of state that holds what a weight of low precision cannot.
 _KEEPS_MORE = ("comp", "master", "residual", "fp32", "shift", "lo_bits")
@@ -34,13 +34,14 @@ class Watched:
     rates: Rates
     how: How = "formula"
     wants_copy: bool = False  # of its steps, by `Shadow`
-    nonfinite: Tensor | None = None  # steps with such gradients, counted on the parameter's device
+    host_nonfinite: int = 0  # steps with such gradients, seen on the CPU
+    nonfinite: Tensor | None = None  # counted on the parameter's device
     norm: float = 0.0
 
     @property
     def bad(self) -> int:
-        """`nonfinite` as a number; waits for the device."""
-        return 0 if self.nonfinite is None else int(self.nonfinite)
+        """Steps with such gradients; waits for the device."""
+        return self.host_nonfinite + (0 if self.nonfinite is None else int(self.nonfinite))
 
 
 @dataclass
@@ -105,10 +106,18 @@ class Watch:
         """Count the gradients that hold an infinite or NaN element, without waiting for the device."""
         self.checked += 1
         by_device: dict[torch.device, list[tuple[Watched, Tensor]]] = {}
+        here: list[tuple[Watched, Tensor]] = []
         for each in self.watched:
-            if each.p.grad is not None:
-                total = quick_sum(each.p.grad)
+            grad = each.p.grad
+            if grad is None:
+                continue
+            if grad.device.type == "cpu":
+                here.append((each, grad))
+            else:
+                total = quick_sum(grad)
                 by_device.setdefault(total.device, []).append((each, total))
+        for (each, _), finite in zip(here, are_finite([grad for _, grad in here]), strict=True):
+            each.host_nonfinite += not finite
         for lot in by_device.values():
             bad = ~torch.isfinite(torch.stack([total for _, total in lot]))
             for (each, _), one in zip(lot, bad.long().unbind(), strict=True):

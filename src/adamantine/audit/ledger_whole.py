@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adamantine.audit.ledger_sample import real
+from adamantine.torch.kernel import native
 from adamantine.torch.norm import squares
 
 
@@ -18,6 +19,15 @@ def quick_sum(grad: Tensor) -> Tensor:
     values = grad.detach()
     values = real(values._values() if values.is_sparse else values)
     return values.sum(dtype=torch.float32 if values.element_size() < 4 else None)
+
+
+def are_finite(grads: Iterable[Tensor]) -> list[bool]:
+    """Of gradients on the CPU: by one call of the kernel, which sums squares in double; without it by torch's
+    sums. (Elements of float64 beyond 1e154 count as infinite.)"""
+    values = [real(grad._values() if grad.is_sparse else grad) for grad in grads]
+    if native is None:
+        return [bool(torch.isfinite(quick_sum(each))) for each in values]
+    return [math.isfinite(each.sum) for each in squares(values)]
 
 
 def norms(tensors: Iterable[Tensor]) -> list[float]:

@@ -128,3 +128,43 @@ def test_norms_of_half_precision_do_not_overflow() -> None:
     assert layer.norm == pytest.approx(500 * 100)
     assert math.isclose(layer.gradient, 1000.0)
     assert layer.nonfinite == 0
+
+
+def test_between_its_work_a_step_costs_one_look_at_the_clock() -> None:
+    class Counted(Clock):
+        reads = 0
+
+        def __call__(self) -> float:
+            self.reads += 1
+            return self.now
+
+    clock = Counted()
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ledger = Ledger(optimizer, model)
+    ledger._pace = Pace(None, clock)
+    with ledger:
+        for _ in range(2):
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+        ledger._pace._measuring.price = ledger._pace._checking.price = 1.0
+        ledger._pace.settle("nothing")
+        clock.reads, before = 0, ledger.report().measured
+        for _ in range(10):
+            optimizer.step()
+        assert clock.reads == 10
+        clock.now = 1.01 / MEASURING
+        optimizer.step()
+        assert ledger.report().measured == before + 1
+    assert ledger.steps == 13
+
+
+def test_a_step_that_fails_is_no_step() -> None:
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Ledger(optimizer, model) as ledger:
+        with pytest.raises(ZeroDivisionError):
+            optimizer.step(lambda: 1 / 0)
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert (ledger.steps, ledger.report().measured) == (1, 1)
