@@ -24,6 +24,7 @@ from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.memory import MemoryReport
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
+from adamantine.torch.offload import Offloaded
 from adamantine.torch.options import (
     EngineName,
     OnNonfinite,
@@ -64,7 +65,7 @@ class Optimizer(torch.optim.Optimizer):
         engine: ``"auto"``, ``"native"`` or ``"generic"``; may be assigned between steps. `explain` says what
             runs where.
         seed: of the rounding; parameters that take their first step later start from it.
-        offload: whether the state is kept on the host.
+        offload: whether weights and state are kept, and stepped, on the host (docs/offload.md).
         skipped_steps: how many steps ``on_nonfinite="skip"`` has left out; kept in the state dict.
         last_norm: global norm before clipping, of the last step with ``max_norm`` or a guard; None before.
     """
@@ -93,6 +94,7 @@ class Optimizer(torch.optim.Optimizer):
         self.engine: EngineName = engine
         self.seed = check_seed(seed)
         self.offload = check_offload(offload)
+        self._offloaded = Offloaded() if self.offload else None
         self.skipped_steps = 0
         self.last_norm: float | None = None
         self._native: NativeEngine | None = None
@@ -126,6 +128,8 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
+            if self._offloaded is not None:
+                self._offloaded.watch(self)
             self._check_storable(group)
         except ValueError:
             self.param_groups.pop()
@@ -169,6 +173,9 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._offloaded is not None:
+            self._offloaded.step(self)
+            return loss
         if self.engine != "auto":  # it may have been assigned
             check_choice("engine", self.engine, EngineName)
         if (
@@ -247,6 +254,8 @@ class Optimizer(torch.optim.Optimizer):
         """torch's; gradients in flat buffers (`flatten`) become zero either way, one pass per buffer."""
         if self._release is not None:
             self._release.forget()
+        if self._offloaded is not None:
+            self._offloaded.forget_gradients()
         if not set_to_none:
             self._zeroing(self._parameters())
         if not set_to_none or torch.compiler.is_compiling():
@@ -292,7 +301,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def explain(self) -> Explanation:
         """Which parameter runs on which engine, and why; ``print`` it. Before or after any step."""
-        return explain(self)
+        return explain(self) if self._offloaded is None else self._offloaded.explain(self)
 
     def release_gradients(
         self,
@@ -512,6 +521,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("seed", 0)  # pickles from before there were formats
         self.__dict__.setdefault("offload", False)
+        self.__dict__.setdefault("_offloaded", Offloaded() if self.offload else None)
         self.__dict__.setdefault("_release", None)  # of a copy; loading a state dict leaves it on
         self._native = self._measured = self._laid_out = None
         self._zeroing = buffers.GradientZeroing()

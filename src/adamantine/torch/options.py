@@ -57,12 +57,10 @@ def check_seed(seed: Any) -> int:
 
 
 def check_offload(offload: Any) -> bool:
-    """False: there is nothing else yet."""
-    if offload:
-        raise ValueError(
-            f"Invalid offload: {offload!r}; states stay beside their parameters so far, give False"
-        )
-    return False
+    """The flag, if it is one."""
+    if not isinstance(offload, bool):
+        raise ValueError(f"Invalid offload: {offload!r}; give True or False")
+    return offload
 
 
 def check_state_keys(state: Any, keys: list[str], owner: str) -> None:

@@ -1,0 +1,274 @@
+"""Offload: the model on an accelerator; weights, state and the step in host memory.
+
+    backward     each gradient, as soon as it is complete, is copied to the host while backward goes on
+    step()       the host waits for the gradients and steps its mirrors of the weights, by the same engines
+    after it     new weights are copied back; the host goes on, the next forward pass waits for them
+
+The step is that of an optimizer of the same class over the mirrors, the *twin*. Its groups are made anew from
+the optimizer's before each use and its state dictionaries are the optimizer's own, so schedulers, checkpoints
+and whoever else reads or writes an optimizer need not know of it. docs/offload.md has the whole.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from operator import is_
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from adamantine.torch import buffers
+from adamantine.torch.engines.explain import Explanation, explain
+from adamantine.torch.offload_lane import Lane, lane_to
+from adamantine.torch.offload_mirror import Mirror, changed
+
+if TYPE_CHECKING:
+    from adamantine.torch.optimizer import Optimizer
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound="Optimizer")
+
+#: What the twin has of its own; all other attributes are the optimizer's of the moment.
+_OF_THE_TWIN = frozenset(
+    {
+        "param_groups",
+        "state",
+        "offload",
+        "_offloaded",
+        "_native",
+        "_zeroing",
+        "_laid_out",
+        "_measured",
+        "_release",
+    }
+)
+#: What a step leaves on the optimizer beside groups and state.
+_RESULTS = ("skipped_steps", "last_norm")
+
+
+class Offloaded:
+    """The host's part of one optimizer. Methods are given that optimizer: there is no cycle to collect."""
+
+    def __init__(self) -> None:
+        self._mirrors: dict[Tensor, Mirror] = {}
+        self._lanes: dict[torch.device, Lane] = {}
+        self._twin: Optimizer | None = None
+
+    def mirror(self, p: Tensor) -> Tensor:
+        """The host's copy of a parameter: it is what the twin calls a parameter."""
+        return self._mirrors[p].weights
+
+    def nbytes(self) -> tuple[int, int]:
+        """Host memory beside the state: of the weights' mirrors, and of the gradients'."""
+        pairs = [mirror.nbytes() for mirror in self._mirrors.values()]
+        return sum(weights for weights, _ in pairs), sum(gradients for _, gradients in pairs)
+
+    def watch(self, optimizer: Optimizer) -> None:
+        """Take in all parameters that the optimizer has by now.
+
+        Raises:
+            ValueError: a parameter of which no host copy can be kept, or ``differentiable=True``.
+        """
+        if optimizer.defaults["differentiable"]:
+            raise ValueError(
+                "offload=True steps on the host, and no gradient flows through that; "
+                "differentiable=True needs offload=False"
+            )
+        params = optimizer._parameters()
+        for p in params:
+            _check(p)
+        for group in optimizer.param_groups:
+            settle(group)
+        self._mirrors = {p: self._mirrors.get(p) or Mirror(p, self._lane(p.device)) for p in params}
+        for p, mirror in self._mirrors.items():
+            if not mirror.fits(p):
+                mirror = self._mirrors[p] = Mirror(p, self._lane(p.device))
+            if p.requires_grad and p.is_leaf and not mirror.is_hooked:
+                mirror.is_hooked = True
+                _hook(p, mirror)
+
+    def step(self, optimizer: Optimizer) -> None:
+        """The optimizer's step, its closure having run."""
+        with self.on_host(optimizer, [p for p in optimizer._parameters() if p.grad is not None]) as twin:
+            twin._step()
+
+    @contextmanager
+    def on_host(
+        self, optimizer: AnyOptimizer, params: Iterable[Tensor] | None = None
+    ) -> Iterator[AnyOptimizer]:
+        """An optimizer of the same class, all of whose tensors are in host memory and up to date.
+
+        Args:
+            optimizer: the one that offloads.
+            params: those to bring, with their gradients; all by default. The others have no gradient there.
+
+        Yields:
+            The twin. What has become of its weights, state and groups is the optimizer's afterwards.
+        """
+        twin = self._arrange(optimizer)
+        chosen = list(self._mirrors if params is None else params)
+        with torch.no_grad():
+            self._bring(chosen)
+        versions = {p: self.mirror(p)._version for p in chosen}
+        try:
+            yield twin
+        finally:
+            with torch.no_grad():
+                for p, version in versions.items():
+                    if self.mirror(p)._version != version:
+                        self._mirrors[p].send(p)
+            self._hand_back(optimizer, twin)
+
+    def explain(self, optimizer: Optimizer) -> Explanation:
+        """Where the twin's parameters are stepped, and that they are on the host."""
+        found = explain(self._arrange(optimizer))
+        return replace(
+            found,
+            placements=tuple(
+                replace(each, reason=f"on the host, θ on {p.device}: {each.reason}")
+                for p, each in zip(self._mirrors, found.placements, strict=True)
+            ),
+        )
+
+    def forget_gradients(self) -> None:
+        """Hold no gradient of the device any longer: it is to be freed."""
+        for mirror in self._mirrors.values():
+            mirror.forget_gradient()
+
+    def _lane(self, device: torch.device) -> Lane:
+        if device not in self._lanes:
+            self._lanes[device] = lane_to(device)
+        return self._lanes[device]
+
+    def _bring(self, params: list[Tensor]) -> None:
+        mirrors = {p: self._mirrors[p] for p in params}
+        for p in self._mirrors.keys() - mirrors.keys():
+            self.mirror(p).grad = None
+        altered = changed([seal for mirror in mirrors.values() for seal in mirror.seals])
+        for p, mirror in mirrors.items():
+            mirror.bring(p, altered)
+        for mirror in mirrors.values():
+            mirror.arrive()
+            mirror.forget_gradient()
+
+    def _arrange(self, optimizer: AnyOptimizer) -> AnyOptimizer:
+        """The twin, with the optimizer's settings, groups and state as they are now."""
+        self.watch(optimizer)
+        twin: AnyOptimizer | None = self._twin  # type: ignore[assignment]
+        if twin is None:
+            twin = self._twin = _empty_twin(optimizer)
+        twin.__dict__.update((k, v) for k, v in optimizer.__dict__.items() if k not in _OF_THE_TWIN)
+        del twin.param_groups[len(optimizer.param_groups) :]
+        while len(twin.param_groups) < len(optimizer.param_groups):
+            twin.param_groups.append({"params": []})
+        for group, own in zip(optimizer.param_groups, twin.param_groups, strict=True):
+            mirrored = [self.mirror(p) for p in group["params"]]
+            if len(mirrored) != len(own["params"]) or not all(map(is_, mirrored, own["params"])):
+                own["params"] = mirrored  # the same list otherwise: the engine looks at it
+            _make_alike(own, group)
+        kept: set[Tensor] = set()
+        for p, mirror in self._mirrors.items():
+            entry = optimizer.state.get(p)
+            if entry is not None:
+                kept.add(mirror.weights)
+                _move_to_host(entry)
+                if twin.state.get(mirror.weights) is not entry:
+                    twin.state[mirror.weights] = entry
+        for gone in set(twin.state) - kept:
+            del twin.state[gone]
+        return twin
+
+    def _hand_back(self, optimizer: Optimizer, twin: Optimizer) -> None:
+        for group, own in zip(optimizer.param_groups, twin.param_groups, strict=True):
+            _make_alike(group, own)
+        for name in _RESULTS:
+            setattr(optimizer, name, getattr(twin, name))
+        optimizer._measured = None
+        owners = {mirror.weights: p for p, mirror in self._mirrors.items()}
+        if twin._measured is not None:
+            measured = twin._measured
+            optimizer._measured = lambda: [(owners[weights], each) for weights, each in measured()]
+        for weights, entry in twin.state.items():
+            optimizer.state[owners[weights]] = entry
+
+
+def settle(group: dict[str, Any]) -> None:
+    """Under offload, a group of half-precision parameters that says nothing of storage has mixed precision.
+
+    ``weights=None`` becomes ``"split16"`` with bfloat16 parameters: the mirror and its residual are a float32
+    master weight, bit for bit. A group with float16 ones, for which no such parts exist, has ``"kahan"``.
+    ``state=None`` becomes ``"float32"``, unless there are float64 parameters, whose state that would shorten.
+    """
+    dtypes = {p.dtype for p in group["params"]}
+    half = dtypes & {torch.bfloat16, torch.float16}
+    if not half:
+        return
+    if group["weights"] is None:
+        group["weights"] = "kahan" if torch.float16 in half else "split16"
+    if group["state"] is None and not dtypes & {torch.float64, torch.complex128}:
+        group["state"] = "float32"
+
+
+def _check(p: Tensor) -> None:
+    if type(p) not in {Tensor, torch.nn.Parameter}:
+        raise ValueError(
+            f"offload=True keeps whole tensors on the host, and a {type(p).__name__} is none. Under FSDP, "
+            "fully_shard(..., offload_policy=CPUOffloadPolicy()) keeps the shards there; the optimizer then "
+            "steps them on the host with offload=False"
+        )
+    if p.layout is not torch.strided or p.device.type == "meta":
+        what = "has no memory yet (meta)" if p.device.type == "meta" else f"is {p.layout}"
+        raise ValueError(f"offload=True copies dense parameters; one of shape {tuple(p.shape)} {what}")
+
+
+def _hook(p: Tensor, mirror: Mirror) -> None:
+    """Copy each gradient as soon as backward has completed it, for as long as there is the mirror."""
+    alive = weakref.ref(mirror)
+
+    def copy(p: Tensor) -> None:
+        mirror = alive()
+        if mirror is not None and mirror.fits(p) and not _is_reduced_later():
+            mirror.fetch_gradient(p)
+
+    handle = p.register_post_accumulate_grad_hook(copy)  # type: ignore[no-untyped-call]
+    weakref.finalize(mirror, handle.remove).atexit = False
+
+
+def _is_reduced_later() -> bool:
+    """Whether other processes' gradients are yet to be added when backward has this one's."""
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _empty_twin(optimizer: AnyOptimizer) -> AnyOptimizer:
+    twin = object.__new__(type(optimizer))
+    twin.__dict__.update(optimizer.__dict__)
+    twin.__dict__.update(
+        param_groups=[],
+        state=defaultdict(dict),
+        offload=False,
+        _offloaded=None,
+        _native=None,
+        _zeroing=buffers.GradientZeroing(),
+        _laid_out=None,
+        _measured=None,
+        _release=None,
+    )
+    return twin
+
+
+def _make_alike(group: dict[str, Any], other: dict[str, Any]) -> None:
+    for name in set(group) - set(other):
+        del group[name]
+    group.update((name, value) for name, value in other.items() if name != "params")
+
+
+def _move_to_host(entry: dict[str, Any]) -> None:
+    for key, value in entry.items():
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            entry[key] = value.to("cpu")
