@@ -59,9 +59,9 @@ def settle(
             f"was constructed with state={live['state']!r}: the checkpoint's is kept. load_state_dict(..., "
             "state='live') puts it into the optimizer's format and returns what that costs"
         )
-    if live["weights"] not in {"nearest", group["weights"]}:
+    if live["weights"] is not None and live["weights"] != (group["weights"] or "nearest"):
         said.append(
-            f"the checkpoint keeps the weights of group {number} in weights={group['weights']!r}, this "
+            f"the checkpoint keeps the weights of group {number} in weights={transfer.live.weights!r}, this "
             f"optimizer was constructed with weights={live['weights']!r}: the checkpoint's is kept. When the "
             f"parameters are loaded too, optimizer.store_as(weights={live['weights']!r}) changes it"
         )
