@@ -29,6 +29,9 @@ struct List {};
 
 #include "arithmetic.hpp"
 #include "codecs.hpp"
+#include "words.hpp"
+#include "split.hpp"
+#include "block.hpp"
 #include "apply.hpp"
 #include "rules.hpp"
 
@@ -79,35 +82,7 @@ ADAMANTINE_ONCE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, 
   for (std::size_t j = i; j < n; ++j) advance<form>(rule, numbers, theta[j], g[j], slots[j]...);
 }
 
-template <class Stored>
-ADAMANTINE_ONCE void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
-  const auto* stored = reinterpret_cast<const Stored*>(memory);
-  ADAMANTINE_INDEPENDENT
-  for (std::size_t i = 0; i < n; ++i) tile[i] = decode(stored[i]);
-}
-
-template <class Stored>
-ADAMANTINE_ONCE void encode_tile(const float* tile, std::size_t n, std::byte* memory) {
-  auto* stored = reinterpret_cast<Stored*>(memory);
-  ADAMANTINE_INDEPENDENT
-  for (std::size_t i = 0; i < n; ++i) encode(tile[i], stored[i]);
-}
-
-// A stream's next tile in float: where it lies, or decoded into `tile`.
-ADAMANTINE_INLINE float* open(std::byte* memory, DType type, std::size_t n, float* tile) {
-  if (type == DType::float32) return reinterpret_cast<float*>(memory);
-  if (type == DType::bfloat16) {
-    decode_tile<BFloat16>(memory, n, tile);
-  } else {
-    decode_tile<Float16>(memory, n, tile);
-  }
-  return tile;
-}
-
-ADAMANTINE_INLINE void close(const float* tile, std::size_t n, std::byte* memory, DType type) {
-  if (type == DType::bfloat16) encode_tile<BFloat16>(tile, n, memory);
-  if (type == DType::float16) encode_tile<Float16>(tile, n, memory);
-}
+#include "tiles.hpp"
 
 template <class Rule, class T>
 Rule rule_of(const Row& row) {
@@ -130,23 +105,20 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
   const Numbers<T> numbers{static_cast<T>(row.grad_scale), static_cast<T>(row.couple), static_cast<T>(row.shrink),
                            static_cast<T>(row.eta)};
   const bool direct = streams.theta_type == streams.g_type && ((streams.theta_type == streams.slot_types[k]) && ...) &&
-                      size_of(streams.theta_type) == sizeof(T);
+                      size_of(streams.theta_type) == sizeof(T) && ((streams.codes[k] == Code::none) && ...);
   if (direct) {
     run<form>(rule, numbers, reinterpret_cast<T*>(streams.theta) + start, reinterpret_cast<const T*>(streams.g) + start,
               stop - start, (reinterpret_cast<T*>(streams.slots[k]) + start)...);
-  } else if constexpr (sizeof(T) == 4) {
-    alignas(64) float tiles[2 + kMaxSlots][kTile];
+  } else {
+    alignas(64) T tiles[2 + kMaxSlots][kTile];
     for (std::size_t i = start; i < stop; i += kTile) {
       const std::size_t n = stop - i < kTile ? stop - i : kTile;
-      std::byte* theta_at = streams.theta + i * size_of(streams.theta_type);
-      auto* g_at = const_cast<std::byte*>(streams.g) + i * size_of(streams.g_type);  // read only
-      std::byte* slot_at[] = {(streams.slots[k] + i * size_of(streams.slot_types[k]))..., nullptr};
-      float* theta = open(theta_at, streams.theta_type, n, tiles[0]);
-      const float* g = open(g_at, streams.g_type, n, tiles[1]);
-      float* slot[] = {open(slot_at[k], streams.slot_types[k], n, tiles[2 + k])..., nullptr};
+      T* theta = open_theta(streams, i, n, tiles[0]);
+      const T* g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
+      T* slot[] = {open_slot(streams, k, i, n, tiles[2 + k])..., nullptr};
       run<form>(rule, numbers, theta, g, n, slot[k]...);
-      close(theta, n, theta_at, streams.theta_type);
-      (close(slot[k], n, slot_at[k], streams.slot_types[k]), ...);
+      close_theta(streams, i, n, theta);
+      (close_slot(streams, k, i, n, slot[k]), ...);
     }
   }
 }

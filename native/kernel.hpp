@@ -6,15 +6,29 @@
 
 namespace adamantine {
 
-enum class DType : std::uint8_t { float32, float64, bfloat16, float16 };
+// The first kDTypes are what a rule's arrays can be; the others hold codes, residuals and keys.
+enum class DType : std::uint8_t { float32, float64, bfloat16, float16, uint8, int8, int16, int32, int64 };
 constexpr std::size_t kDTypes = 4;
-constexpr std::size_t size_of(DType type) { return type == DType::float64 ? 8 : type == DType::float32 ? 4 : 2; }
+constexpr std::size_t kAllDTypes = 9;
+constexpr std::size_t size_of(DType type) {
+  constexpr std::size_t sizes[kAllDTypes] = {4, 8, 2, 2, 1, 1, 2, 4, 8};
+  return sizes[static_cast<std::size_t>(type)];
+}
+constexpr bool is_number(DType type) { return static_cast<std::size_t>(type) < kDTypes; }
+
+// How a slot lies in memory: each element by itself, or in blocks that share a header (block.hpp).
+enum class Code : std::uint8_t { none, signed8, unsigned8, signed4, unsigned4 };
+constexpr std::size_t kCodeBlock = 128;
+
+// How a weight of 16 bits takes what float32 arithmetic makes of it (half.hpp, split.hpp).
+enum class Weights : std::uint8_t { nearest, stochastic, kahan, split8, split16 };
 
 constexpr std::size_t kMaxSlots = 3;
 constexpr std::size_t kMaxScalars = 12;
 
 // Elements that a tile holds: all its streams fit in the first-level cache together.
 constexpr std::size_t kTile = 1024;
+static_assert(kTile % kCodeBlock == 0);
 
 // Elements of which the squares are summed in one fixed order: the unit of the norm.
 constexpr std::size_t kBlock = 16384;
@@ -31,6 +45,11 @@ struct Streams {
   const std::byte* g;
   std::byte* slots[kMaxSlots];
   DType theta_type, g_type, slot_types[kMaxSlots];
+  Code codes[kMaxSlots];
+  std::int32_t* headers[kMaxSlots];  // of slots in blocks
+  Weights weights;
+  std::byte* residual;      // of weights that have one
+  std::uint32_t low, high;  // halves of the key by which is rounded
 };
 
 // Sum of squares in double, and the largest magnitude (0 where every element is NaN).
@@ -39,6 +58,7 @@ struct Squares {
   double largest;
 };
 
+// From element `start`, in the middle of a block of codes only where none are stored, to before `stop`.
 using Step = void (*)(const Row&, const Streams&, std::size_t start, std::size_t stop);
 using SumSquares = Squares (*)(const std::byte* g, std::size_t count);
 using Traffic = void (*)(const std::byte* const* reads, std::size_t n_reads, std::byte* const* writes,

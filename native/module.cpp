@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "dispatch.hpp"
+#include "formats.hpp"
 #include "pieces.hpp"
 #include "table.hpp"
 #include "threads.hpp"
@@ -56,7 +57,8 @@ const RuleKernels* rule_of(const Kernels& kernels, const std::string& name) {
   return rule;
 }
 
-// θ, g and the slots as (address, dtype name).
+// θ, g and the slots as (address, dtype name); θ may add (weights, address of the residual), a slot in blocks is
+// (address, "8bit" or "4bit", is signed, address of the headers).
 Streams streams_of(nb::handle arrays) {
   const nb::list pairs(arrays);
   if (pairs.size() < 2 || pairs.size() > 2 + kMaxSlots) throw std::invalid_argument("a wrong number of arrays");
@@ -64,7 +66,17 @@ Streams streams_of(nb::handle arrays) {
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const auto pair = nb::cast<nb::tuple>(pairs[i]);
     auto* data = pointer<std::byte*>(pair[0]);
+    if (i >= 2 && pair.size() == 4) {
+      streams.slots[i - 2] = data;
+      streams.codes[i - 2] = code_of(nb::cast<std::string>(pair[1]), nb::cast<bool>(pair[2]));
+      streams.headers[i - 2] = pointer<std::int32_t*>(pair[3]);
+      continue;
+    }
     const DType type = dtype_of(nb::cast<std::string>(pair[1]));
+    if (i == 0 && pair.size() == 4) {
+      streams.weights = weights_of(nb::cast<std::string>(pair[2]));
+      streams.residual = pointer<std::byte*>(pair[3]);
+    }
     if (i == 0) streams.theta = data, streams.theta_type = type;
     if (i == 1) streams.g = data, streams.g_type = type;
     if (i >= 2) streams.slots[i - 2] = data, streams.slot_types[i - 2] = type;
@@ -72,9 +84,10 @@ Streams streams_of(nb::handle arrays) {
   return streams;
 }
 
-// One kernel on bare memory: arrays are (address, dtype name), θ and the slots are written.
+// One kernel on bare memory: arrays as in `streams_of`, of which θ and the slots are written. Where there are
+// blocks, `start` is a multiple of theirs.
 void step(const std::string& target, const std::string& rule_name, std::size_t form, std::vector<double> numbers,
-          nb::list arrays, std::size_t start, std::size_t stop) {
+          nb::list arrays, std::size_t start, std::size_t stop, std::uint64_t key) {
   const Kernels& kernels = named(target);
   const RuleKernels* rule = rule_of(kernels, rule_name);
   if (form >= kForms || numbers.size() < 4 || numbers.size() > 4 + kMaxScalars) {
@@ -82,7 +95,8 @@ void step(const std::string& target, const std::string& rule_name, std::size_t f
   }
   Row row{numbers[0], numbers[1], numbers[2], numbers[3], {}};
   std::copy(numbers.begin() + 4, numbers.end(), row.scalars);
-  const Streams streams = streams_of(arrays);
+  Streams streams = streams_of(arrays);
+  set_key(streams, key);
   rule->steps[streams.theta_type == DType::float64][form](row, streams, start, stop);
 }
 
@@ -223,7 +237,7 @@ NB_MODULE(_native, m) {
   m.attr("TILE") = kTile;
 
   m.def("step", &step, nb::arg("target"), nb::arg("rule"), nb::arg("form"), nb::arg("numbers"), nb::arg("arrays"),
-        nb::arg("start"), nb::arg("stop"));
+        nb::arg("start"), nb::arg("stop"), nb::arg("key") = 0);
   m.def("step_members", &step_members, nb::arg("rule"), nb::arg("forms"), nb::arg("numbers"), nb::arg("width"),
         nb::arg("tensors"), nb::arg("members"), nb::arg("threads"));
   m.def("squares", &squares, nb::arg("arrays"), nb::arg("threads"), nb::arg("target") = "");

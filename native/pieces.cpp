@@ -1,6 +1,7 @@
 #include "pieces.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "threads.hpp"
 
@@ -9,15 +10,23 @@ namespace {
 
 // Elements per item of work: enough to be worth fetching, few enough to balance two threads.
 constexpr std::size_t kGrain = 32768;
-constexpr std::size_t kAlign = 64;
+constexpr std::size_t kAlign = kCodeBlock;  // so that an item begins where a block of codes does
+static_assert(kGrain % kAlign == 0);
 
 // A thread is woken for at least this many elements: waking costs as much as some ten thousand updates.
 constexpr std::size_t kElementsPerThread = 32768;
 
 std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
 
+// Whether each element is stored by itself: no block, and nothing that counts from the tensor's first element.
+bool is_uniform(const Streams& streams) {
+  return streams.weights == Weights::nearest &&
+         std::all_of(std::begin(streams.codes), std::end(streams.codes), [](Code code) { return code == Code::none; });
+}
+
 // Follows from `piece` without a gap in every stream.
 bool continues(const Streams& piece, std::size_t count, const Streams& next) {
+  if (!is_uniform(piece) || !is_uniform(next)) return false;
   if (piece.theta_type != next.theta_type || piece.g_type != next.g_type) return false;
   if (piece.theta + count * size_of(piece.theta_type) != next.theta) return false;
   if (piece.g + count * size_of(piece.g_type) != next.g) return false;

@@ -2,7 +2,9 @@
 
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,12 @@ bool find_constant(std::int32_t& value, const char* name) {
   return true;
 }
 
+// In the order of DType.
+constexpr const char* kDTypeFunctions[kAllDTypes] = {
+    "aoti_torch_dtype_float32", "aoti_torch_dtype_float64", "aoti_torch_dtype_bfloat16",
+    "aoti_torch_dtype_float16", "aoti_torch_dtype_uint8",   "aoti_torch_dtype_int8",
+    "aoti_torch_dtype_int16",   "aoti_torch_dtype_int32",   "aoti_torch_dtype_int64"};
+
 }  // namespace
 
 std::optional<Shim> Shim::find(nb::handle tensor_type, nb::handle parameter_type) {
@@ -60,8 +68,7 @@ bool Shim::load() {
          find_function(get_strides, "aoti_torch_get_strides") &&
          find_function(get_data_ptr, "aoti_torch_get_data_ptr") &&
          find_constant(strided_, "aoti_torch_layout_strided") && find_constant(cpu, "aoti_torch_device_type_cpu") &&
-         find_constant(float32, "aoti_torch_dtype_float32") && find_constant(float64, "aoti_torch_dtype_float64") &&
-         find_constant(bfloat16, "aoti_torch_dtype_bfloat16") && find_constant(float16, "aoti_torch_dtype_float16");
+         std::equal(std::begin(dtypes), std::end(dtypes), std::begin(kDTypeFunctions), find_constant);
 }
 
 bool Shim::measure(nb::handle tensor_type, nb::handle parameter_type) {
@@ -124,7 +131,7 @@ bool Shim::reads(nb::handle tensor) const {
     return std::vector<std::int64_t>(values, values + dimensions) ==
            nb::cast<std::vector<std::int64_t>>(nb::tuple(expected));
   };
-  return device == cpu && dtype == float32 && count == nb::cast<std::int64_t>(tensor.attr("numel")()) &&
+  return device == cpu && dtype == dtypes[0] && count == nb::cast<std::int64_t>(tensor.attr("numel")()) &&
          dimensions == 2 && same(shape, tensor.attr("shape")) && same(strides, tensor.attr("stride")()) &&
          reinterpret_cast<std::uintptr_t>(data) == nb::cast<std::uintptr_t>(tensor.attr("data_ptr")());
 }

@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "kernel.hpp"
+
 namespace adamantine {
 
 namespace nb = nanobind;
@@ -33,7 +35,8 @@ class Shim {
   std::int32_t (*get_sizes)(Handle, std::int64_t**);
   std::int32_t (*get_strides)(Handle, std::int64_t**);
   std::int32_t (*get_data_ptr)(Handle, void**);
-  std::int32_t cpu, float32, float64, bfloat16, float16;
+  std::int32_t cpu;
+  std::int32_t dtypes[kAllDTypes];  // torch's numbers for ours
 
  private:
   bool load();

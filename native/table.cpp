@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
+#include "formats.hpp"
 #include "pieces.hpp"
 #include "threads.hpp"
 
@@ -23,6 +25,10 @@ constexpr Reason kLayout = "its elements have holes, or lie in another order tha
 constexpr Reason kOverlap = "it shares memory with another parameter, state or gradient";
 constexpr Reason kMixed = "float64 is mixed with another dtype";
 constexpr Reason kRule = "its rule has no native kernel";
+constexpr Reason kOrder =
+    "its elements do not lie in row-major order, by which blocks of codes and random numbers are counted";
+constexpr Reason kFormat = "its state does not lie as its format has it";
+constexpr Reason kSplit = "weights are split only into bfloat16 and a residual";
 constexpr Reason kCounter = "its step counter is not a float32 or float64 number in host memory";
 
 double load(const std::byte* data, DType type) {
@@ -60,6 +66,13 @@ Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reade
     group.n_slots = slot_keys.size();
     group.n_counters = counter_keys.size();
     if (group.n_slots > kMaxSlots || group.n_counters > 2) group.rule = nullptr;
+    const nb::list formats(parts[4]);
+    if (formats.size() != group.n_slots) throw std::invalid_argument("a group's formats must be one for each slot");
+    for (std::size_t k = 0; k < std::min(group.n_slots, kMaxSlots); ++k) {
+      const auto format = nb::cast<nb::tuple>(formats[k]);
+      group.codes[k] = code_of(nb::cast<std::string>(format[0]), nb::cast<bool>(format[1]));
+    }
+    group.weights = weights_of(nb::cast<std::string>(parts[5]));
     group.size = static_cast<std::size_t>(NB_LIST_GET_SIZE(group.params));
     for (std::size_t i = 0; i < group.size; ++i) {
       Entry entry{};
@@ -73,7 +86,12 @@ Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reade
         for (std::size_t k = 0; k < group.n_slots; ++k) {
           entry.slots[k] = PyDict_GetItem(kept, slot_keys[k].ptr());
           if (entry.slots[k] == nullptr || entry.slots[k] == Py_None) entry.state = nullptr;
+          if (group.codes[k] == Code::none) continue;
+          entry.headers[k].tensor = PyDict_GetItem(kept, (nb::str(slot_keys[k]) + nb::str("_scale")).ptr());
+          if (entry.headers[k].tensor == nullptr) entry.state = nullptr;
         }
+        entry.residual.tensor = PyDict_GetItemString(kept, "residual");
+        entry.key.tensor = PyDict_GetItemString(kept, "rounding");
         for (std::size_t k = 0; k < group.n_counters; ++k) {
           entry.counters[k] = PyDict_GetItem(kept, counter_keys[k].ptr());
           if (entry.counters[k] == nullptr || entry.counters[k] == Py_None) entry.state = nullptr;
@@ -181,24 +199,82 @@ void Table::prefetch(std::size_t e) const {
     for (PyObject* counter : entry.counters) {
       if (counter != nullptr) ask(counter);
     }
+    if (entry.residual.data != nullptr) ask(entry.residual.tensor);
+    if (entry.key.data != nullptr) ask(entry.key.tensor);
+    for (const Part& headers : entry.headers) {
+      if (headers.data != nullptr) ask(headers.tensor);
+    }
   };
   each(e + 2 * kLookahead, [](PyObject* tensor) { __builtin_prefetch(tensor); });
   each(e + kLookahead, [&](PyObject* tensor) { reader_.prefetch(tensor); });
   if (e + kLookahead < entries_.size()) __builtin_prefetch(entries_[e + kLookahead].counter_data[0]);
 }
 
+bool Table::is_unmoved(const Part& part) const {
+  return part.data == nullptr || reader_.is_unmoved(part.tensor, part.data, part.layout);
+}
+
 // Whether θ, slots and counters are what they were when they were found good.
 bool Table::is_unmoved(const Entry& entry) const {
   if (!reader_.is_unmoved(entry.parameter, entry.streams.theta, entry.layout)) return false;
   if (entry.state == nullptr) return true;
+  if (!is_unmoved(entry.residual) || !is_unmoved(entry.key)) return false;
   const Group& group = groups_[entry.group];
   for (std::size_t k = 0; k < group.n_slots; ++k) {
     if (!reader_.is_unmoved(entry.slots[k], entry.streams.slots[k], entry.slot_layouts[k])) return false;
+    if (!is_unmoved(entry.headers[k])) return false;
   }
   for (std::size_t k = 0; k < group.n_counters; ++k) {
     if (!reader_.is_unmoved(entry.counters[k], entry.counter_data[k], entry.counter_layouts[k])) return false;
   }
   return true;
+}
+
+// Reads what a format keeps beside θ or a slot: so many elements in a row or, with `like`, in its order.
+Reason Table::examine_part(Part& part, DType type, std::size_t count, const View* like) const {
+  View view;
+  Scratch scratch;
+  if (Reason reason = reader_.read(part.tensor, view, scratch)) return reason == kDType ? kFormat : reason;
+  if (view.type != type || view.count != count) return kFormat;
+  if (like != nullptr ? !same_layout(*like, view) : !is_row_major(view)) return kFormat;
+  if (view.count == 1 && Reader::is_negated(part.tensor)) return kFormat;
+  part.data = view.data;
+  part.layout = layout_of(view);
+  part.bytes = count * size_of(type);
+  return nullptr;
+}
+
+// Headers, residual and key, as far as the group's formats and θ's dtype need them.
+Reason Table::examine_formats(Entry& entry, const View& theta) {
+  const Group& group = groups_[entry.group];
+  Streams& streams = entry.streams;
+  const bool half = theta.type == DType::bfloat16 || theta.type == DType::float16;
+  const Weights weights = half ? group.weights : Weights::nearest;
+  const bool is_split = weights == Weights::split8 || weights == Weights::split16;
+  bool counts = weights == Weights::stochastic || weights == Weights::split8;
+  bool rounds = counts;
+  for (std::size_t k = 0; k < group.n_slots; ++k) {
+    streams.codes[k] = group.codes[k];
+    counts |= group.codes[k] != Code::none;
+    rounds |= is_unsigned(group.codes[k]);
+  }
+  streams.weights = weights;
+  if (counts && !is_row_major(theta)) return kOrder;
+  if (is_split && theta.type == DType::float16) return kSplit;
+  const bool leaves = is_split || weights == Weights::kahan;
+  entry.lacks = (leaves && entry.residual.tensor == nullptr) || (rounds && entry.key.tensor == nullptr);
+  if (entry.state == nullptr || entry.lacks) return nullptr;
+  for (std::size_t k = 0; k < group.n_slots; ++k) {
+    if (group.codes[k] == Code::none) continue;
+    if (Reason reason = examine_part(entry.headers[k], DType::int32, code_blocks(theta.count), nullptr)) return reason;
+    streams.headers[k] = reinterpret_cast<std::int32_t*>(entry.headers[k].data);
+  }
+  if (leaves) {
+    const DType type = weights == Weights::kahan ? theta.type : weights == Weights::split8 ? DType::int8 : DType::int16;
+    if (Reason reason = examine_part(entry.residual, type, theta.count, &theta)) return reason;
+    streams.residual = entry.residual.data;
+  }
+  return rounds ? examine_part(entry.key, DType::int64, 1, nullptr) : nullptr;
 }
 
 // Reads θ, slots and counters anew. What was read of a parameter that is refused still tells where it lies.
@@ -207,8 +283,12 @@ Reason Table::examine_memory(Entry& entry, bool& moved) {
   Streams& streams = entry.streams;
   const Streams before = streams;
   const std::size_t extent_before = entry.extent;
+  const std::byte* const parts_before[] = {entry.residual.data, entry.key.data};
   streams = Streams{};
   entry.extent = 0;
+  entry.lacks = false;
+  entry.residual.data = entry.key.data = nullptr;
+  for (Part& headers : entry.headers) headers.data = nullptr;
   Scratch scratch, other;
   View theta, view;
   const Reason found = [&]() -> Reason {
@@ -218,15 +298,24 @@ Reason Table::examine_memory(Entry& entry, bool& moved) {
     entry.layout = layout_of(theta);
     entry.extent = extent_of(theta);
     entry.count = theta.count;
+    if (!is_number(theta.type)) return kDType;
     if (!is_dense(theta)) return kLayout;
     if (theta.count == 1 && Reader::is_negated(entry.parameter)) return kLayout;
-    if (entry.state == nullptr) return nullptr;
+    if (Reason reason = examine_formats(entry, theta)) return reason;
+    if (entry.state == nullptr || entry.lacks) return nullptr;
     for (std::size_t k = 0; k < group.n_slots; ++k) {
       if (Reason reason = reader_.read(entry.slots[k], view, other)) return reason;
-      if (!same_layout(theta, view)) return kLayout;
-      if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+      if (group.codes[k] == Code::none) {
+        if (!is_number(view.type)) return kDType;
+        if (!same_layout(theta, view)) return kLayout;
+        if ((view.type == DType::float64) != (theta.type == DType::float64)) return kMixed;
+      } else if (view.type != DType::uint8 || !is_row_major(view) ||
+                 view.count != code_bytes(group.codes[k], theta.count)) {
+        return kFormat;
+      }
       if (view.count == 1 && Reader::is_negated(entry.slots[k])) return kLayout;
       streams.slots[k] = view.data;
+      entry.slot_bytes[k] = view.count * size_of(view.type);
       streams.slot_types[k] = view.type;
       entry.slot_layouts[k] = layout_of(view);
     }
@@ -241,8 +330,10 @@ Reason Table::examine_memory(Entry& entry, bool& moved) {
   }();
   moved |= before.theta != streams.theta || extent_before != entry.extent;
   for (std::size_t k = 0; k < kMaxSlots; ++k) {
-    moved |= before.slots[k] != streams.slots[k] || before.slot_types[k] != streams.slot_types[k];
+    moved |= before.slots[k] != streams.slots[k] || before.slot_types[k] != streams.slot_types[k] ||
+             before.headers[k] != streams.headers[k];
   }
+  moved |= parts_before[0] != entry.residual.data || parts_before[1] != entry.key.data;
   return found;
 }
 
@@ -254,6 +345,7 @@ Reason Table::examine_gradient(Entry& entry) {
   entry.streams.g = g.data;
   entry.streams.g_type = g.type;
   entry.g_extent = extent_of(g);
+  if (!is_number(g.type)) return kDType;
   if (layout_of(g) != entry.layout) {  // another dtype, or strides that differ, perhaps where they do not matter
     View theta;
     Scratch other;
@@ -286,10 +378,11 @@ void Table::find_overlaps() {
     const auto add = [&](const std::byte* data, std::size_t bytes) { writes_.push_back({data, data + bytes, e}); };
     add(entry.streams.theta, entry.extent);
     for (std::size_t k = 0; k < groups_[entry.group].n_slots; ++k) {
-      if (entry.streams.slots[k] != nullptr) {
-        add(entry.streams.slots[k], entry.count * size_of(entry.streams.slot_types[k]));
-      }
+      if (entry.streams.slots[k] != nullptr) add(entry.streams.slots[k], entry.slot_bytes[k]);
+      if (entry.headers[k].data != nullptr) add(entry.headers[k].data, entry.headers[k].bytes);
     }
+    if (entry.residual.data != nullptr) add(entry.residual.data, entry.residual.bytes);
+    if (entry.key.data != nullptr) add(entry.key.data, entry.key.bytes);
   }
   std::sort(writes_.begin(), writes_.end(), [](const Range& x, const Range& y) { return x.start < y.start; });
   any_overlap_ = false;
@@ -398,7 +491,7 @@ nb::object Table::gather(nb::list groups, nb::dict state) {
       continue;
     }
     const Group& group = groups_[entry.group];
-    if (entry.state == nullptr && group.n_slots + group.n_counters > 0) {
+    if (entry.lacks || (entry.state == nullptr && group.n_slots + group.n_counters > 0)) {
       incomplete_ = true;
     } else {
       entry.row = row_of(entry);
@@ -511,8 +604,14 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
   }
 
   Pieces pieces;
-  for (const Entry& entry : entries_) {
-    if (entry.active) pieces.add(entry.streams, entry.count, entry.row);
+  for (Entry& entry : entries_) {
+    if (!entry.active) continue;
+    if (entry.key.data != nullptr) {
+      std::uint64_t key;
+      std::memcpy(&key, entry.key.data, sizeof key);
+      set_key(entry.streams, key);
+    }
+    pieces.add(entry.streams, entry.count, entry.row);
   }
   {
     const nb::gil_scoped_release unlocked;
@@ -522,6 +621,12 @@ void Table::run(nb::list rows, double grad_scale, std::size_t threads) {
     if (!entry.active) continue;
     for (std::size_t k = 0; k < groups_[entry.group].n_counters; ++k) {
       store(entry.counter_data[k], entry.counter_types[k], counters_after[entry.row][k]);
+    }
+    if (entry.key.data != nullptr) {
+      std::uint64_t key;
+      std::memcpy(&key, entry.key.data, sizeof key);
+      key += kGolden64;
+      std::memcpy(entry.key.data, &key, sizeof key);
     }
   }
   for (Entry& entry : entries_) entry.fresh = false;  // those that ran elsewhere have had their first step too

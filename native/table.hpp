@@ -14,7 +14,8 @@ namespace adamantine {
 
 class Table {
  public:
-  // groups: [(group dict, its rule's name, [slot key, …], [counter key, …]), …]; state: the optimizer's.
+  // groups: [(group dict, its rule's name, [slot key, …], [counter key, …], [(format, is signed) of each slot],
+  // weights), …], with the names of formats.hpp; state: the optimizer's.
   // fresh: the parameters whose slots were made for the step to come.
   Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reader, const Kernels& kernels);
   ~Table();
@@ -51,13 +52,21 @@ class Table {
   void clear();
 
  private:
+  struct Part {  // what a format keeps beside θ or a slot
+    PyObject* tensor = nullptr;
+    std::byte* data = nullptr;
+    std::uint64_t layout = 0;
+    std::size_t bytes = 0;
+  };
   struct Entry {
     PyObject* parameter;
     PyObject* state = nullptr;  // its dictionary, null before the first step
     PyObject* slots[kMaxSlots] = {};
     PyObject* counters[2] = {};
+    Part headers[kMaxSlots], residual, key;  // in use where `data` is not null
     std::uint32_t group;
     bool fresh = false;
+    bool lacks = false;  // a part that its format needs
 
     PyObject* grad = nullptr;
     bool active = false;
@@ -67,6 +76,7 @@ class Table {
     bool clashes = false;     // a gradient lies in memory that is written
     bool verified = false;    // the kernel can take θ, slots and counters as they were read last:
     std::uint64_t layout = 0, slot_layouts[kMaxSlots] = {}, counter_layouts[2] = {};
+    std::size_t slot_bytes[kMaxSlots] = {};
     std::size_t g_extent = 0;
     std::size_t extent = 0;  // bytes of θ, holes included; 0: not known
     std::uint32_t row = 0;
@@ -82,6 +92,8 @@ class Table {
     const RuleKernels* rule;  // null: the kernel does not have it
     std::size_t n_slots, n_counters;
     std::size_t size;
+    Code codes[kMaxSlots];
+    Weights weights;
   };
   struct Link {  // what iterating over the optimizer's state must meet
     PyObject* key;
@@ -106,7 +118,10 @@ class Table {
   bool is_current(PyObject* groups, PyObject* state) const;
   Reason examine(Entry& entry, bool& moved);
   bool is_unmoved(const Entry& entry) const;
+  bool is_unmoved(const Part& part) const;
   Reason examine_memory(Entry& entry, bool& moved);
+  Reason examine_formats(Entry& entry, const View& theta);
+  Reason examine_part(Part& part, DType type, std::size_t count, const View* like) const;
   Reason examine_gradient(Entry& entry);
   void prefetch(std::size_t e) const;
   void find_overlaps();

@@ -26,7 +26,6 @@ struct ExchangeTable {
 
 constexpr Reason kUnreadable = "it is not a plain strided tensor";
 constexpr Reason kDevice = "it is not in host memory";
-constexpr Reason kDType = "its dtype is not float32, float64, bfloat16 or float16";
 constexpr Reason kFreed = "its storage has been freed";
 
 std::string text_of(const nb::object& object) {
@@ -37,20 +36,20 @@ std::string text_of(const nb::object& object) {
 
 Reason read_dlpack(const nb::dlpack::dltensor& tensor, View& view) {
   if (tensor.device.device_type != nb::device::cpu::value) return kDevice;
-  const auto code = static_cast<nb::dlpack::dtype_code>(tensor.dtype.code);
-  const auto bits = tensor.dtype.bits;
-  if (tensor.dtype.lanes != 1) return kDType;
-  if (code == nb::dlpack::dtype_code::Float && bits == 32) {
-    view.type = DType::float32;
-  } else if (code == nb::dlpack::dtype_code::Float && bits == 64) {
-    view.type = DType::float64;
-  } else if (code == nb::dlpack::dtype_code::Float && bits == 16) {
-    view.type = DType::float16;
-  } else if (code == nb::dlpack::dtype_code::Bfloat && bits == 16) {
-    view.type = DType::bfloat16;
-  } else {
-    return kDType;
-  }
+  using Kind = nb::dlpack::dtype_code;
+  static constexpr std::array<std::pair<Kind, int>, kAllDTypes> types{{{Kind::Float, 32},
+                                                                       {Kind::Float, 64},
+                                                                       {Kind::Bfloat, 16},
+                                                                       {Kind::Float, 16},
+                                                                       {Kind::UInt, 8},
+                                                                       {Kind::Int, 8},
+                                                                       {Kind::Int, 16},
+                                                                       {Kind::Int, 32},
+                                                                       {Kind::Int, 64}}};
+  const std::pair<Kind, int> dtype{static_cast<Kind>(tensor.dtype.code), tensor.dtype.bits};
+  const auto* type = std::find(types.begin(), types.end(), dtype);
+  if (tensor.dtype.lanes != 1 || type == types.end()) return kDType;
+  view.type = static_cast<DType>(type - types.begin());
   view.dimensions = tensor.ndim;
   view.shape = tensor.shape;
   view.strides = tensor.strides;
@@ -119,18 +118,12 @@ bool Reader::is_unmoved(PyObject* tensor, const std::byte* data, std::uint64_t l
 }
 
 Reason Reader::dtype_of(std::int32_t dtype, DType& type) const {
-  if (dtype == shim_->float32) {
-    type = DType::float32;
-  } else if (dtype == shim_->float64) {
-    type = DType::float64;
-  } else if (dtype == shim_->bfloat16) {
-    type = DType::bfloat16;
-  } else if (dtype == shim_->float16) {
-    type = DType::float16;
-  } else {
-    return kDType;
+  for (std::size_t i = 0; i < kAllDTypes; ++i) {
+    if (dtype != shim_->dtypes[i]) continue;
+    type = static_cast<DType>(i);
+    return nullptr;
   }
-  return nullptr;
+  return kDType;
 }
 
 Reason Reader::read_shim(PyObject* tensor, View& view) const {
@@ -162,16 +155,15 @@ Reason Reader::read_attributes(PyObject* tensor, View& view, Scratch& scratch) {
     if (text_of(t.attr("layout")) != "torch.strided") return kUnreadable;
     if (nb::cast<std::string>(t.attr("device").attr("type")) != "cpu") return kDevice;
     const std::string dtype = text_of(t.attr("dtype"));
-    static constexpr std::array<std::pair<std::string_view, DType>, 4> types{{{"torch.float32", DType::float32},
-                                                                              {"torch.float64", DType::float64},
-                                                                              {"torch.bfloat16", DType::bfloat16},
-                                                                              {"torch.float16", DType::float16}}};
-    const auto* type = std::find_if(types.begin(), types.end(), [&](const auto& pair) { return pair.first == dtype; });
+    static constexpr std::array<std::string_view, kAllDTypes> types{"torch.float32", "torch.float64", "torch.bfloat16",
+                                                                    "torch.float16", "torch.uint8",   "torch.int8",
+                                                                    "torch.int16",   "torch.int32",   "torch.int64"};
+    const auto* type = std::find(types.begin(), types.end(), dtype);
     if (type == types.end()) return kDType;
     if (nb::cast<bool>(t.attr("is_neg")())) return kUnreadable;
     scratch.shape = nb::cast<std::vector<std::int64_t>>(nb::tuple(t.attr("shape")));
     scratch.strides = nb::cast<std::vector<std::int64_t>>(t.attr("stride")());
-    view.type = type->second;
+    view.type = static_cast<DType>(type - types.begin());
     view.dimensions = static_cast<int>(scratch.shape.size());
     view.shape = scratch.shape.data();
     view.strides = scratch.strides.data();
@@ -219,16 +211,19 @@ std::size_t extent_of(const View& view) {
   return static_cast<std::size_t>(last + 1) * size_of(view.type);
 }
 
-bool is_dense(const View& view) {
+bool is_row_major(const View& view) {
   if (view.strides == nullptr || view.count <= 1) return true;
   std::int64_t expected = 1;
-  bool row_major = true;
-  for (int d = view.dimensions - 1; d >= 0 && row_major; --d) {
+  for (int d = view.dimensions - 1; d >= 0; --d) {
     if (view.shape[d] == 1) continue;
-    row_major = view.strides[d] == expected;
+    if (view.strides[d] != expected) return false;
     expected *= view.shape[d];
   }
-  if (row_major) return true;
+  return true;
+}
+
+bool is_dense(const View& view) {
+  if (is_row_major(view)) return true;
   if (view.dimensions > kMaxDimensions) return false;
   std::array<int, kMaxDimensions> order;
   int n = 0;
@@ -236,7 +231,7 @@ bool is_dense(const View& view) {
     if (view.shape[d] != 1) order[static_cast<std::size_t>(n++)] = d;
   }
   std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return view.strides[a] < view.strides[b]; });
-  expected = 1;
+  std::int64_t expected = 1;
   for (int k = 0; k < n; ++k) {
     const int d = order[static_cast<std::size_t>(k)];
     if (view.strides[d] != expected) return false;

@@ -19,6 +19,8 @@ namespace nb = nanobind;
 // Why a tensor cannot be taken, in words that end "runs on the generic engine: …"; null where it can.
 using Reason = const char*;
 
+constexpr Reason kDType = "its dtype is not float32, float64, bfloat16 or float16";
+
 struct View {
   std::byte* data;
   DType type;
@@ -39,7 +41,8 @@ class Reader {
   // subclass need not lie in memory as it looks. protocol: "shim", "dlpack", "attributes" or "" for the fastest.
   Reader(nb::handle tensor_type, nb::handle parameter_type, std::string_view protocol);
 
-  // Fills `view`, whose shape and strides live as long as the tensor's and `scratch`; or returns the reason.
+  // Fills `view`, of any DType, whose shape and strides live as long as the tensor's and `scratch`; or returns the
+  // reason.
   Reason read(PyObject* tensor, View& view, Scratch& scratch) const;
 
   // Whether a tensor that was read before still has its memory, dtype, shape and strides: the fast answer, of
@@ -83,6 +86,9 @@ std::size_t extent_of(const View& view);
 
 // Whether elements lie without holes or overlaps, in whatever order of dimensions.
 bool is_dense(const View& view);
+
+// Whether elements lie in the order of their indices, without holes.
+bool is_row_major(const View& view);
 
 // Whether two tensors of one shape have their elements in the same order.
 bool same_layout(const View& x, const View& y);

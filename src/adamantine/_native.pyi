@@ -14,9 +14,10 @@ def step(
     rule: str,
     form: int,
     numbers: Sequence[float],
-    arrays: list[tuple[int, str]],
+    arrays: list[tuple[Any, ...]],
     start: int,
     stop: int,
+    key: int = 0,
 ) -> None: ...
 def squares(
     arrays: list[tuple[int, str, int]], threads: int, target: str = ""

@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.autograd.graph import increment_version
 
 from adamantine.rules import Rule
 from adamantine.rules.decay import Coefficients
+from adamantine.torch import storage
 from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
 
@@ -59,6 +61,7 @@ class NativeEngine:
         self._lock = threading.RLock()  # a step that refuses explains itself
         self._table: Any = None
         self._rules: list[Rule] = []
+        self._options: list[tuple[Any, Any]] = []
         self.protocol: str = self._reader.protocol
         _ENGINES.add(self)
 
@@ -87,13 +90,17 @@ class NativeEngine:
             overlapping: whether some write the same memory, and so have to run one after the other.
         """
         assert native is not None
-        found = None if self._table is None or rules != self._rules else self._table.gather(groups, state)
+        options = [(group["state"], group["weights"]) for group in groups]
+        same = self._table is not None and rules == self._rules and options == self._options
+        found = self._table.gather(groups, state) if same else None
         if found is None:  # the groups or the state are others than those the table was made of
             described = [
-                (group, rule.name, list(rule.slots.values()), _counters(rule))
+                (group, rule.name, list(rule.slots.values()), _counters(rule), list(how.slots), how.weights)
                 for group, rule in zip(groups, rules, strict=True)
+                for how in [storage.formats(group, rule)]
             ]
             self._table, self._rules = native.Table(described, state, set(fresh), self._reader), rules
+            self._options = [(copy(asked), weights) for asked, weights in options]
             found = self._table.gather(groups, state)
         return found  # type: ignore[no-any-return]
 

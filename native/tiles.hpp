@@ -1,0 +1,240 @@
+// From memory to the tiles of numbers that a rule sees, and back. One copy of each loop, whatever the rule.
+
+template <class Stored>
+ADAMANTINE_ONCE void decode_tile(const std::byte* memory, std::size_t n, float* tile) {
+  const auto* stored = reinterpret_cast<const Stored*>(memory);
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = decode(stored[i]);
+}
+
+template <class Stored>
+ADAMANTINE_ONCE void encode_tile(const float* tile, std::size_t n, std::byte* memory) {
+  auto* stored = reinterpret_cast<Stored*>(memory);
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) encode(tile[i], stored[i]);
+}
+
+// A stream's next n elements as numbers: where they lie, or decoded into `tile`.
+ADAMANTINE_INLINE float* open_dense(std::byte* stream, DType type, std::size_t start, std::size_t n, float* tile) {
+  std::byte* memory = stream + start * size_of(type);
+  if (type == DType::float32) return reinterpret_cast<float*>(memory);
+  if (type == DType::bfloat16) {
+    decode_tile<BFloat16>(memory, n, tile);
+  } else {
+    decode_tile<Float16>(memory, n, tile);
+  }
+  return tile;
+}
+
+ADAMANTINE_INLINE void close_dense(std::byte* stream, DType type, std::size_t start, std::size_t n, const float* tile) {
+  std::byte* memory = stream + start * size_of(type);
+  if (type == DType::bfloat16) encode_tile<BFloat16>(tile, n, memory);
+  if (type == DType::float16) encode_tile<Float16>(tile, n, memory);
+}
+
+// In double nothing dense is of another type.
+ADAMANTINE_INLINE double* open_dense(std::byte* stream, DType, std::size_t start, std::size_t, double*) {
+  return reinterpret_cast<double*>(stream) + start;
+}
+ADAMANTINE_INLINE void close_dense(std::byte*, DType, std::size_t, std::size_t, const double*) {}
+
+// Weights of 16 bits that are not simply rounded to nearest. `start` counts from the tensor's first element.
+
+template <class Half>
+ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
+                                       std::uint32_t high, Half* theta) {
+  const auto first = static_cast<std::uint32_t>(start);
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) {
+    encode(tile[i], word(first + static_cast<std::uint32_t>(i), low, high), theta[i]);
+  }
+}
+
+template <class Half>
+ADAMANTINE_ONCE void decode_kahan(const Half* theta, const Half* residual, std::size_t n, float* tile) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = decode(theta[i]) + decode(residual[i]);
+}
+
+template <class Half>
+ADAMANTINE_ONCE void encode_kahan(const float* tile, std::size_t n, Half* theta, Half* residual) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) {
+    const float master = tile[i];
+    Half nearest;
+    encode(master, nearest);
+    theta[i] = nearest;
+    encode(master - decode(nearest), residual[i]);
+  }
+}
+
+ADAMANTINE_ONCE void decode_split16(const BFloat16* theta, const std::int16_t* residual, std::size_t n, float* tile) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = join16(theta[i], residual[i]);
+}
+
+ADAMANTINE_ONCE void encode_split16(const float* tile, std::size_t n, BFloat16* theta, std::int16_t* residual) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) split16(tile[i], theta[i], residual[i]);
+}
+
+ADAMANTINE_ONCE void decode_split8(const BFloat16* theta, const std::int8_t* residual, std::size_t n, float* tile) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = join8(theta[i], residual[i]);
+}
+
+ADAMANTINE_ONCE void encode_split8(const float* tile, std::size_t start, std::size_t n, std::uint32_t high,
+                                   BFloat16* theta, std::int8_t* residual) {
+  for (std::size_t i = 0; i < n; i += kCodeBlock) {
+    const std::uint32_t first = phase(0, static_cast<std::uint32_t>((start + i) / kCodeBlock), high, kMaxSlots);
+    const std::size_t count = n - i < kCodeBlock ? n - i : kCodeBlock;
+    ADAMANTINE_INDEPENDENT
+    for (std::size_t j = 0; j < count; ++j) {
+      split8(tile[i + j], first + static_cast<std::uint32_t>(j) * WITHIN, theta[i + j], residual[i + j]);
+    }
+  }
+}
+
+ADAMANTINE_INLINE float* open_theta(const Streams& streams, std::size_t start, std::size_t n, float* tile) {
+  const Weights weights = streams.weights;
+  if (streams.theta_type == DType::bfloat16) {
+    const auto* theta = reinterpret_cast<BFloat16*>(streams.theta) + start;
+    if (weights == Weights::kahan) {
+      decode_kahan(theta, reinterpret_cast<BFloat16*>(streams.residual) + start, n, tile);
+      return tile;
+    }
+    if (weights == Weights::split8) {
+      decode_split8(theta, reinterpret_cast<std::int8_t*>(streams.residual) + start, n, tile);
+      return tile;
+    }
+    if (weights == Weights::split16) {
+      decode_split16(theta, reinterpret_cast<std::int16_t*>(streams.residual) + start, n, tile);
+      return tile;
+    }
+  } else if (streams.theta_type == DType::float16 && weights == Weights::kahan) {
+    const auto* theta = reinterpret_cast<Float16*>(streams.theta) + start;
+    decode_kahan(theta, reinterpret_cast<Float16*>(streams.residual) + start, n, tile);
+    return tile;
+  }
+  return open_dense(streams.theta, streams.theta_type, start, n, tile);
+}
+
+ADAMANTINE_INLINE void close_theta(const Streams& streams, std::size_t start, std::size_t n, const float* tile) {
+  const Weights weights = streams.weights;
+  if (streams.theta_type == DType::bfloat16 && weights != Weights::nearest) {
+    auto* theta = reinterpret_cast<BFloat16*>(streams.theta) + start;
+    if (weights == Weights::stochastic) encode_stochastic(tile, start, n, streams.low, streams.high, theta);
+    if (weights == Weights::kahan) encode_kahan(tile, n, theta, reinterpret_cast<BFloat16*>(streams.residual) + start);
+    if (weights == Weights::split8) {
+      encode_split8(tile, start, n, streams.high, theta, reinterpret_cast<std::int8_t*>(streams.residual) + start);
+    }
+    if (weights == Weights::split16) {
+      encode_split16(tile, n, theta, reinterpret_cast<std::int16_t*>(streams.residual) + start);
+    }
+  } else if (streams.theta_type == DType::float16 && weights != Weights::nearest) {
+    auto* theta = reinterpret_cast<Float16*>(streams.theta) + start;
+    if (weights == Weights::stochastic) encode_stochastic(tile, start, n, streams.low, streams.high, theta);
+    if (weights == Weights::kahan) encode_kahan(tile, n, theta, reinterpret_cast<Float16*>(streams.residual) + start);
+  } else {
+    close_dense(streams.theta, streams.theta_type, start, n, tile);
+  }
+}
+
+ADAMANTINE_INLINE double* open_theta(const Streams& streams, std::size_t start, std::size_t, double*) {
+  return reinterpret_cast<double*>(streams.theta) + start;
+}
+ADAMANTINE_INLINE void close_theta(const Streams&, std::size_t, std::size_t, const double*) {}
+
+// Slots in blocks: of all tiles only a tensor's last one holds a block that is not full.
+
+template <class Code>
+constexpr std::size_t bytes_of(std::size_t n) {
+  return Code::bits == 8 ? n : (n + 1) / 2;
+}
+
+template <class Code>
+ADAMANTINE_ONCE void decode_blocks(const std::uint8_t* codes, const std::int32_t* headers, std::size_t n, float* tile) {
+  std::size_t i = 0;
+  for (; i + kCodeBlock <= n; i += kCodeBlock, codes += bytes_of<Code>(kCodeBlock)) {
+    decode_block<Code>(codes, kCodeBlock, *headers++, tile + i);
+  }
+  if (i < n) decode_block<Code>(codes, n - i, *headers, tile + i);
+}
+
+template <class Code>
+ADAMANTINE_ONCE void encode_blocks(float* tile, std::size_t start, std::size_t n, std::uint32_t high,
+                                   std::uint32_t slot, std::uint8_t* codes, std::int32_t* headers) {
+  const std::size_t blocks = (n + kCodeBlock - 1) / kCodeBlock;
+  for (std::size_t i = n; i < blocks * kCodeBlock; ++i) tile[i] = 0.0f;
+  Found found[kTile / kCodeBlock];
+  for (std::size_t b = 0; b < blocks; ++b) found[b] = find(tile + b * kCodeBlock);
+  for (std::size_t b = 0; b < blocks; ++b) headers[b] = header_of<Code>(found[b]);
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::size_t i = b * kCodeBlock;
+    const std::size_t count = n - i < kCodeBlock ? n - i : kCodeBlock;
+    const std::uint32_t first = phase(0, static_cast<std::uint32_t>(start / kCodeBlock + b), high, slot);
+    std::uint8_t* at = codes + b * bytes_of<Code>(kCodeBlock);
+    if (!is_stored(headers[b])) {
+      for (std::size_t j = 0; j < bytes_of<Code>(count); ++j) at[j] = 0;
+    } else if (count == kCodeBlock) {
+      encode_block<Code>(tile + i, kCodeBlock, first, headers[b], at);
+    } else {
+      encode_block<Code>(tile + i, count, first, headers[b], at);
+    }
+  }
+}
+
+template <class Visitor>
+ADAMANTINE_INLINE void with_code(Code code, Visitor&& visit) {
+  if (code == Code::signed8) visit(BlockCode<8, true>{});
+  if (code == Code::unsigned8) visit(BlockCode<8, false>{});
+  if (code == Code::signed4) visit(BlockCode<4, true>{});
+  if (code == Code::unsigned4) visit(BlockCode<4, false>{});
+}
+
+ADAMANTINE_INLINE void open_blocks(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                   float* tile) {
+  with_code(streams.codes[k], [&](auto code) {
+    const auto* codes = reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + bytes_of<decltype(code)>(start);
+    decode_blocks<decltype(code)>(codes, streams.headers[k] + start / kCodeBlock, n, tile);
+  });
+}
+
+ADAMANTINE_INLINE void close_blocks(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                    float* tile) {
+  with_code(streams.codes[k], [&](auto code) {
+    auto* codes = reinterpret_cast<std::uint8_t*>(streams.slots[k]) + bytes_of<decltype(code)>(start);
+    encode_blocks<decltype(code)>(tile, start, n, streams.high, static_cast<std::uint32_t>(k), codes,
+                                  streams.headers[k] + start / kCodeBlock);
+  });
+}
+
+ADAMANTINE_INLINE float* open_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                   float* tile) {
+  if (streams.codes[k] == Code::none) return open_dense(streams.slots[k], streams.slot_types[k], start, n, tile);
+  open_blocks(streams, k, start, n, tile);
+  return tile;
+}
+
+ADAMANTINE_INLINE void close_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                  float* tile) {
+  if (streams.codes[k] == Code::none) return close_dense(streams.slots[k], streams.slot_types[k], start, n, tile);
+  close_blocks(streams, k, start, n, tile);
+}
+
+ADAMANTINE_INLINE double* open_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                    double* tile) {
+  if (streams.codes[k] == Code::none) return open_dense(streams.slots[k], DType::float64, start, n, tile);
+  alignas(64) float numbers[kTile];
+  open_blocks(streams, k, start, n, numbers);
+  for (std::size_t i = 0; i < n; ++i) tile[i] = numbers[i];
+  return tile;
+}
+
+ADAMANTINE_INLINE void close_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
+                                  const double* tile) {
+  if (streams.codes[k] == Code::none) return;
+  alignas(64) float numbers[kTile];
+  for (std::size_t i = 0; i < n; ++i) numbers[i] = static_cast<float>(tile[i]);
+  close_blocks(streams, k, start, n, numbers);
+}
