@@ -9,7 +9,8 @@ optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md)
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -74,9 +75,10 @@ class GradientRelease:
         self._clip, self._accumulate, self._buffer = clip, accumulate, buffer
         self._judge = Judge(optimizer, clip, scaler)
         self._released: dict[Tensor, _Released] = {}
-        self._failed = False  # whether an error has cut this step short
         self._pass: Pass = "none" if clip == "two-pass" else "steps"
         self._looked_for_wrappers = False
+        self._has_begun = False  # whether a gradient of this step has arrived
+        self._failed = False  # whether an error has cut this step short
         self._attach()
         if scaler is not None:  # which is to leave unscaling, and looking for infinities, to us
             optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
@@ -135,7 +137,7 @@ class GradientRelease:
                     each.number, each.position = number, position
                 elif p.requires_grad:
                     check_group(optimizer, group, self._clip, self._buffer)
-                    handle = p.register_post_accumulate_grad_hook(_hook(self, p, names[p]))
+                    handle = p.register_post_accumulate_grad_hook(_hook(self, names[p]))
                     self._released[p] = _Released(p, names[p], number, position, handle)
                 position += 1
         for p in set(self._released) - set(names):
@@ -144,8 +146,11 @@ class GradientRelease:
     @torch.no_grad()
     def arrive(self, p: Tensor) -> None:
         """Autograd has completed p's gradient."""
+        if not self._has_begun:  # groups may have changed since the last step
+            self._attach()
+            self._has_begun = True
         each = self._released.get(p)
-        if each is None:  # p has left the optimizer during this step
+        if each is None:  # p has left the optimizer
             return
         if not self._looked_for_wrappers:
             refuse_data_parallel(self._released)
@@ -163,11 +168,17 @@ class GradientRelease:
                 "release_gradients(accumulate=…); torch.utils.checkpoint needs use_reentrant=False"
             )
         each.arrived += 1
-        try:
+        with self._failing(each):
             if each.arrived < self._accumulate:
                 self._collect(each)
             else:
                 self._release(each)
+
+    @contextmanager
+    def _failing(self, each: _Released) -> Iterator[None]:
+        """After an error the parameters before this one have moved, and those behind it have not."""
+        try:
+            yield
         except FloatingPointError as error:
             self._failed = True
             moved = sum(each.done for each in self._released.values())
@@ -224,7 +235,7 @@ class GradientRelease:
                 p.grad = torch.zeros_like(p)
             elif p.grad is not None and each.arrived == 0:
                 each.arrived = 1
-            with torch.no_grad():
+            with torch.no_grad(), self._failing(each):
                 self._release(each)
 
     def _part(self, each: _Released, role: Role) -> Part:
@@ -270,10 +281,10 @@ class GradientRelease:
             return closure()
 
     def _begin(self) -> None:
-        """Nothing has arrived yet."""
+        """Nothing has arrived yet, and no error has cut the step short."""
         for each in self._released.values():
             each.reset()
-        self._failed = False
+        self._failed = self._has_begun = False
 
     def _refuse_to_forget(self, call: str) -> None:
         pending = [each.name for each in self._released.values() if each.arrived and not each.done]
@@ -284,7 +295,7 @@ class GradientRelease:
             )
 
 
-def _hook(release: GradientRelease, p: Tensor, name: str) -> Callable[[Tensor], None]:
+def _hook(release: GradientRelease, name: str) -> Callable[[Tensor], None]:
     """Weakly: the hooks of an optimizer that is no more do nothing, and do not keep it."""
     reference: Any = weakref.ref(release)
 

@@ -7,7 +7,7 @@ complete, the others of the same backward pass have been freed or are not there 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from adamantine.torch.norm import clip_factor
 
@@ -20,27 +20,21 @@ Clip = Literal["none", "delayed", "per-parameter", "two-pass"]
 LAST_NORM = "released_norm"
 
 
-class Clipping(Protocol):
-    """The factor for each gradient of a step, in the order in which they become complete."""
+class Clipping:
+    """``"none"``; and what the others do: a factor for each gradient, in the order of their completion."""
+
+    def begin(self) -> None:
+        """No gradient of this step has been seen."""
 
     def factor(self, sum_of_squares: float) -> float:
         """For the gradient that has this Σg²."""
+        return 1.0
 
     def end(self, norm: float) -> None:
         """The step is over; ‖g‖ was this."""
 
 
-class Unclipped:
-    """``"none"``."""
-
-    def factor(self, sum_of_squares: float) -> float:
-        return 1.0
-
-    def end(self, norm: float) -> None:
-        pass
-
-
-class Delayed:
+class Delayed(Clipping):
     """``"delayed"``: by the larger of the last step's norm and that of the gradients seen so far in this one.
 
     The second keeps a first step, and a gradient that explodes, within bounds: √(Σ seen g²) ≤ ‖g‖, and every
@@ -51,19 +45,21 @@ class Delayed:
         self._optimizer = optimizer
         self._seen = 0.0
 
+    def begin(self) -> None:
+        self._seen = 0.0
+
     def factor(self, sum_of_squares: float) -> float:
         self._seen += sum_of_squares
         last = float(self._optimizer.param_groups[0].get(LAST_NORM, 0.0))
         return clip_factor(max(last, math.sqrt(self._seen)), self._optimizer.max_norm)
 
     def end(self, norm: float) -> None:
-        self._seen = 0.0
         if math.isfinite(norm):  # one bad step must not stop those that follow
             for group in self._optimizer.param_groups:
                 group[LAST_NORM] = norm
 
 
-class PerParameter:
+class PerParameter(Clipping):
     """``"per-parameter"``: each gradient by its own norm, to C/√n, n parameters: together at most C."""
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -75,11 +71,8 @@ class PerParameter:
             bound /= math.sqrt(sum(p.requires_grad for p in self._optimizer._parameters()))
         return clip_factor(math.sqrt(sum_of_squares), bound)
 
-    def end(self, norm: float) -> None:
-        pass
 
-
-class Exact:
+class Exact(Clipping):
     """``"two-pass"``: by the global norm, which a first backward pass has found."""
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -89,14 +82,11 @@ class Exact:
     def factor(self, sum_of_squares: float) -> float:
         return clip_factor(self.norm, self._optimizer.max_norm)
 
-    def end(self, norm: float) -> None:
-        pass
-
 
 def clipping_of(optimizer: Optimizer, clip: Clip) -> Clipping:
     """The clipping of this name."""
     if clip == "none":
-        return Unclipped()
+        return Clipping()
     if clip == "delayed":
         return Delayed(optimizer)
     return PerParameter(optimizer) if clip == "per-parameter" else Exact(optimizer)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adamantine.torch.norm import Squares, total
+from adamantine.torch.options import OnNonfinite, check_choice
 from adamantine.torch.release_clipping import Clip, clipping_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Judge:
     def measures(self) -> bool:
         """Whether the norm of each gradient has to be known before its step."""
         optimizer = self._optimizer
+        check_choice("on_nonfinite", optimizer.on_nonfinite, OnNonfinite)  # it may have been assigned
         if self._clip == "none" and optimizer.max_norm is not None:
             raise RuntimeError(
                 f"max_norm={optimizer.max_norm} was set after release_gradients(clip='none'), which cannot "
@@ -83,6 +85,7 @@ class Judge:
         """Another step, or another pass."""
         self.squares = {}
         self.left_out = False
+        self.clipping.begin()
 
 
 def _report(scaler: GradScaler, optimizer: Optimizer, *, found_inf: bool) -> None:

@@ -36,6 +36,7 @@ def step_in_two_passes(
         RuntimeError: the passes differ; the step has been taken, by the first one's norm.
     """
     assert isinstance(judge.clipping, Exact)
+    judge.begin()
     with _random_numbers_again(optimizer._parameters()):
         loss = measure()
     norm = judge.clipping.norm = judge.norm()
