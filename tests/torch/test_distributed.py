@@ -43,3 +43,15 @@ def test_a_sharded_model_takes_the_same_steps(mesh, name, options):
         ends.append([getattr(p, "full_tensor", lambda p=p: p)() for p in model.parameters()])
     for p, q in zip(*ends, strict=True):
         torch.testing.assert_close(q, p, rtol=1e-6, atol=1e-7)  # √ and the norm are torch's on a DTensor
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{"state": "8bit"}, {"weights": "stochastic"}])
+def test_a_sharded_model_has_no_blocks(mesh, options):
+    """A shard's borders are no block's, so one process alone could not read what it wrote."""
+    from torch.distributed.fsdp import fully_shard
+
+    model = nn.Linear(6, 5).bfloat16()
+    fully_shard(model, mesh=mesh)
+    with pytest.raises(ValueError, match=r"weight is a DTensor.*state='bfloat16'"):
+        at.AdamW(model.named_parameters(), **options)

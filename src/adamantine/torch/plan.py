@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.schedules import peak_lr
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.native import Lot, host_row
-from adamantine.torch.storage import Formats, formats
+from adamantine.torch.storage import Formats, check_storable, formats
 
 Group = dict[str, Any]
 
@@ -76,9 +76,21 @@ def plan_of(group: Group, params: list[Tensor], rule: Rule, owner: str) -> Plan 
     params = [p for p in params if p.grad is not None]
     if not params:
         return None
-    lr, decay = lr_and_decay(group)
     how = formats(group, rule)
+    if how.has_blocks or how.weights != "nearest":
+        for p, name in _names(group, params):
+            check_storable(p, name, how)
+    lr, decay = lr_and_decay(group)
     return Plan(group, rule, params, [_usable(p, rule, group, how, owner) for p in params], lr, decay, how)
+
+
+def _names(group: Group, params: Iterable[Tensor]) -> Iterator[tuple[Tensor, str]]:
+    """These parameters of a group with what the group calls them, else with their shape."""
+    all_names = group.get("param_names", [])
+    paired = len(all_names) == len(group["params"])  # a view of one parameter has the names of all
+    known = dict(zip(group["params"], all_names, strict=True)) if paired else {}
+    for p in params:
+        yield p, known.get(p) or f"a parameter of shape {tuple(p.shape)}"
 
 
 def lr_and_decay(group: Group) -> tuple[Any, Coefficients]:

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adamantine.formats.block import BLOCK
 from adamantine.rules import Rule, apply, bind
 from adamantine.rules.arctan2 import arctan2
 from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.storage import Stored, advance_key, real, widen
 
-#: Elements per call, whole blocks: a rule makes a dozen temporaries of this size. On a CPU they are to fit
-#: in the cache and to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust
-#: memory.
+#: Elements per call: a rule makes a dozen temporaries of this size. On a CPU they are to fit in the cache and
+#: to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust memory.
 ROOM_PER_THREAD = 32_768
 ROOM_ELSEWHERE = 2**24
 
@@ -131,7 +131,7 @@ def _run_stored(theta: Tensor, g: Tensor, state: dict[str, Any], update: Update)
     advance = _advance_with(update.rule, update.decay.cautious)
     stored = Stored(theta, state, list(update.rule.slots.values()), update.formats)
     g = real(g).reshape(-1)
-    room = _room(theta.device) if update.rule.elementwise else stored.numel
+    room = max(_room(theta.device) // BLOCK, 1) * BLOCK if update.rule.elementwise else stored.numel
     shape = (-1,) if update.rule.elementwise else real(theta).shape
     for start in range(0, stored.numel, room):
         stop = min(start + room, stored.numel)
