@@ -52,9 +52,9 @@ class Code:
 #: By measurement (benchmarks/quantization.py).
 CODES = {
     (8, True): Code(8, True, 2.25, -3.0, 126),
-    (8, False): Code(8, False, 2.05, 0.5, 126),
+    (8, False): Code(8, False, 2.25, -0.5, 126),
     (4, True): Code(4, True, 2.25, -3.0, 14),
-    (4, False): Code(4, False, 2.05, 0.5, 126),
+    (4, False): Code(4, False, 2.25, -1.5, 126),
 }
 
 
