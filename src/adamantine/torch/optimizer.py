@@ -178,12 +178,7 @@ class Optimizer(torch.optim.Optimizer):
             return loss
         if self.engine != "auto":  # it may have been assigned
             check_choice("engine", self.engine, EngineName)
-        if (
-            self._uses_formats()
-            or self.engine == "generic"
-            or self.defaults["differentiable"]
-            or kernel is None
-        ):
+        if self.engine == "generic" or self.defaults["differentiable"] or kernel is None:
             if self.engine == "native":
                 raise RuntimeError(f"engine='native': {MISSING}")
             with torch.set_grad_enabled(self.defaults["differentiable"]):
@@ -192,14 +187,6 @@ class Optimizer(torch.optim.Optimizer):
             with self.native_engine() as engine:
                 self._step_native(engine)
         return loss
-
-    def _uses_formats(self) -> bool:
-        """Whether anything is stored as the kernel does not know it yet."""
-        return any(
-            not storage.formats(group, self.rule(group)).is_plain(p)
-            for group in self.param_groups
-            for p in group["params"]
-        )
 
     _step_untraced = torch._disable_dynamo(_step)  # type: ignore[attr-defined]  # host numbers: nothing to trace
     _step_profiled = torch.optim.Optimizer.profile_hook_step(_step)
