@@ -11,8 +11,8 @@ struct BlockCode {
   static constexpr bool is_signed = is_signed_;
   static constexpr int magnitude_bits = bits - is_signed;
   static constexpr std::int32_t most = (1 << magnitude_bits) - 1;
-  static constexpr float slope = is_signed ? 2.25f : 2.05f;
-  static constexpr float offset = is_signed ? -3.0f : 0.5f;
+  static constexpr float slope = 2.25f;
+  static constexpr float offset = is_signed ? -3.0f : bits == 8 ? -0.5f : -1.5f;
   static constexpr std::int32_t most_rho = bits == 4 && is_signed ? 14 : 126;
 };
 
