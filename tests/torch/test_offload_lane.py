@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
 import adamantine.torch as at
-from adamantine.torch import offload, offload_mirror
+from adamantine.torch import offload, offload_seal
 from adamantine.torch.offload_lane import Blocking, Streamed, lane_to
 
 
@@ -102,7 +102,7 @@ def accelerator(pace):
 @pytest.fixture
 def simulated(accelerator, monkeypatch):
     """Optimizers offload from the simulated accelerator; its sums are enqueued too."""
-    eager, changed = offload_mirror._sums, offload.changed
+    eager, changed = offload_seal._sums, offload.changed
 
     def late(x):
         found = torch.zeros(2, dtype=torch.int64)
@@ -112,11 +112,11 @@ def simulated(accelerator, monkeypatch):
     def waiting(seals):
         accelerator.compute.run()  # the host reads its result
         with monkeypatch.context() as context:
-            context.setattr(offload_mirror, "_sums", eager)
+            context.setattr(offload_seal, "_sums", eager)
             return changed(seals)
 
     lane = LateLane(accelerator)
-    monkeypatch.setattr(offload_mirror, "_sums", late)
+    monkeypatch.setattr(offload_seal, "_sums", late)
     monkeypatch.setattr(offload, "changed", waiting)
     monkeypatch.setattr(offload, "lane_to", lambda device: lane)
     return lane
@@ -165,7 +165,7 @@ def _train(accelerator, optimizer, params, steps):
                 p.grad.copy_(values)
             else:
                 _later(accelerator, p.grad, values)
-                optimizer._offloaded._mirrors[p].fetch_gradient(p)  # as the hook does
+                optimizer._offloaded._mirrors[p].gradient.fetch(p)  # as the hook does
         optimizer.step()
         if accelerator is not None:
             for p in params:

@@ -26,7 +26,8 @@ from torch import Tensor
 from adamantine.torch import buffers
 from adamantine.torch.engines.explain import Explanation, explain
 from adamantine.torch.offload_lane import Lane, lane_to
-from adamantine.torch.offload_mirror import Mirror, changed
+from adamantine.torch.offload_mirror import Mirror
+from adamantine.torch.offload_seal import changed
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -58,6 +59,7 @@ class Offloaded:
         self._mirrors: dict[Tensor, Mirror] = {}
         self._lanes: dict[torch.device, Lane] = {}
         self._twin: Optimizer | None = None
+        self._releases = False
 
     def mirror(self, p: Tensor) -> Tensor:
         """The host's copy of a parameter: it is what the twin calls a parameter."""
@@ -65,8 +67,8 @@ class Offloaded:
 
     def nbytes(self) -> tuple[int, int]:
         """Host memory beside the state: of the weights' mirrors, and of the gradients'."""
-        pairs = [mirror.nbytes() for mirror in self._mirrors.values()]
-        return sum(weights for weights, _ in pairs), sum(gradients for _, gradients in pairs)
+        mirrors = self._mirrors.values()
+        return sum(m.weights.nbytes for m in mirrors), sum(m.gradient.nbytes for m in mirrors)
 
     def watch(self, optimizer: Optimizer) -> None:
         """Take in all parameters that the optimizer has by now.
@@ -88,14 +90,25 @@ class Offloaded:
         for p, mirror in self._mirrors.items():
             if not mirror.fits(p):
                 mirror = self._mirrors[p] = Mirror(p, self._lane(p.device))
+            mirror.gradient.releases = self._releases
             if p.requires_grad and p.is_leaf and not mirror.is_hooked:
                 mirror.is_hooked = True
                 _hook(p, mirror)
 
     def step(self, optimizer: Optimizer) -> None:
         """The optimizer's step, its closure having run."""
-        with self.on_host(optimizer, [p for p in optimizer._parameters() if p.grad is not None]) as twin:
+        chosen = [p for p in optimizer._parameters() if p.grad is not None or self._holds(p)]
+        with self.on_host(optimizer, chosen) as twin:
             twin._step()
+        self.forget_gradients()
+
+    def release(self, on: bool) -> None:
+        """Whether the device's gradients are freed as soon as they are under way to the host."""
+        self._releases = on
+        for p, mirror in self._mirrors.items():
+            mirror.gradient.releases = on
+            if not on:
+                mirror.gradient.give_back(p)
 
     @contextmanager
     def on_host(
@@ -136,9 +149,13 @@ class Offloaded:
         )
 
     def forget_gradients(self) -> None:
-        """Hold no gradient of the device any longer: it is to be freed."""
+        """Those that only the host has are dropped, and none of the device's is kept."""
         for mirror in self._mirrors.values():
-            mirror.forget_gradient()
+            mirror.gradient.forget()
+
+    def _holds(self, p: Tensor) -> bool:
+        mirror = self._mirrors.get(p)
+        return mirror is not None and mirror.gradient.is_held
 
     def _lane(self, device: torch.device) -> Lane:
         if device not in self._lanes:
@@ -154,7 +171,6 @@ class Offloaded:
             mirror.bring(p, altered)
         for mirror in mirrors.values():
             mirror.arrive()
-            mirror.forget_gradient()
 
     def _arrange(self, optimizer: AnyOptimizer) -> AnyOptimizer:
         """The twin, with the optimizer's settings, groups and state as they are now."""
@@ -232,14 +248,14 @@ def _hook(p: Tensor, mirror: Mirror) -> None:
 
     def copy(p: Tensor) -> None:
         mirror = alive()
-        if mirror is not None and mirror.fits(p) and not _is_reduced_later():
-            mirror.fetch_gradient(p)
+        if mirror is not None and mirror.fits(p) and not is_reduced_later():
+            mirror.gradient.fetch(p)
 
     handle = p.register_post_accumulate_grad_hook(copy)  # type: ignore[no-untyped-call]
     weakref.finalize(mirror, handle.remove).atexit = False
 
 
-def _is_reduced_later() -> bool:
+def is_reduced_later() -> bool:
     """Whether other processes' gradients are yet to be added when backward has this one's."""
     distributed = torch.distributed
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

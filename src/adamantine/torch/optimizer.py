@@ -45,6 +45,7 @@ from adamantine.torch.storage_change import StorageChange
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
+    from adamantine.torch.offload_release import HostRelease
     from adamantine.torch.release import GradientRelease
     from adamantine.torch.release_buffers import Buffer
     from adamantine.torch.release_clipping import Clip
@@ -101,7 +102,7 @@ class Optimizer(torch.optim.Optimizer):
         self._zeroing = buffers.GradientZeroing()
         self._laid_out: int | None = None  # the epoch of flat buffers for which the state was arranged
         self._measured: Callable[[], list[tuple[Tensor, Squares]]] | None = None
-        self._release: GradientRelease | None = None
+        self._release: GradientRelease | HostRelease | None = None
         super().__init__(params, options)
         self._warn_of_flags()
 
@@ -297,11 +298,13 @@ class Optimizer(torch.optim.Optimizer):
         accumulate: int = 1,
         buffer: Buffer = "float32",
         scaler: GradScaler | None = None,
-    ) -> GradientRelease:
+    ) -> GradientRelease | HostRelease:
         """From now on every parameter takes its step inside ``backward``, and its gradient is freed at once.
 
         The training loop stays as it is: ``step()`` ends the step, with everything that hangs on it. Without
-        clipping the bits are those of ordinary steps; docs/release.md says what each ``clip`` gives.
+        clipping the bits are those of ordinary steps; docs/release.md says what each ``clip`` gives. With
+        ``offload=True`` gradients are freed as soon as they are on the host, and ``step()`` takes the whole
+        step: ``max_norm`` is exact without ``clip``, any number of passes is summed (docs/offload.md).
 
         Args:
             clip: how ``max_norm`` is held. ``"none"``: there is none. ``"two-pass"``: exactly, by
@@ -331,6 +334,11 @@ class Optimizer(torch.optim.Optimizer):
         >>> model.weight.grad is None
         True
         """
+        if self._offloaded is not None:
+            from adamantine.torch.offload_release import HostRelease
+
+            self._release = HostRelease(self, self._offloaded, clip, buffer, scaler)
+            return self._release
         from adamantine.torch.release import GradientRelease
 
         self._release = GradientRelease(self, clip, accumulate, buffer, scaler)
