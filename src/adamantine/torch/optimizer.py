@@ -454,8 +454,8 @@ class Optimizer(torch.optim.Optimizer):
             state: ``"saved"`` keeps the formats of the checkpoint, with a warning where the constructor asked
                 for others; a checkpoint that does not say (torch.optim's) is put into those that the
                 constructor asked for, with a warning that tells the loss. ``"live"`` puts the state into the
-                optimizer's formats (None: the parameter's dtype). The format of the *weights* is the
-                checkpoint's; `store_as` changes it once the parameters are loaded too.
+                optimizer's formats (None: the parameter's dtype), and the weights likewise, but for a residual
+                that would become one of another kind: `store_as` does that, once the parameters are loaded.
 
         Returns:
             What was put into another format, and the loss as measured; None where nothing was.
