@@ -1,7 +1,7 @@
-"""Which code for the moments? Measures what docs/quantization.md says, into benchmarks/results/quantization.json.
+"""Which code for the moments? Measures what docs/quantization.md says: results/quantization.json.
 
     python benchmarks/quantization.py                  # everything but the peers, about ten minutes
-    python benchmarks/quantization.py --quick          # one seed, synthetic gradients, into quantization-quick.json
+    python benchmarks/quantization.py --quick          # one seed, synthetic gradients, another file
     python benchmarks/quantization.py blocks rounding  # only these studies, anew
     python benchmarks/quantization.py peers            # in an environment with bitsandbytes and torchao
 
@@ -16,13 +16,12 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantization_cases import CASES, SPREADS, Case, Store, errors
+from quantization_cases import CASES, SPREADS, Case, errors
 from quantization_predictions import PREDICTIONS
 from quantization_stores import STUDIES
 
@@ -32,9 +31,8 @@ RECORDED = ("text", "digits")
 
 
 def cases_of(names: Sequence[str]) -> list[Case]:
-    """By name, with "spread 0" … "spread 6" beside those of `CASES`."""
-    known = CASES | {case.name: case for case in SPREADS.values()}
-    return [known[name] for name in names]
+    """By name."""
+    return [(CASES | SPREADS)[name] for name in names]
 
 
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
@@ -55,3 +53,62 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
         "bytes": {store: s.bytes for store, s in stores.items()},
         "errors": rows,
     }
+
+
+def verdicts(studies: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every prediction with whether it came true; None where its study is missing."""
+
+    def look_up(study: str, store: str, case: str) -> float:
+        return float(studies[study]["errors"][store][case][0])
+
+    found: dict[str, dict[str, Any]] = {}
+    for key, prediction in PREDICTIONS.items():
+        try:
+            held: bool | None = bool(prediction.holds(look_up))
+        except KeyError:
+            held = None
+        found[key] = {"prediction": prediction.text, "holds": held}
+    return found
+
+
+def text(results: dict[str, Any]) -> str:
+    """The tables as plain text: errors in per cent, mean over the seeds."""
+    lines = [f"Error of AdamW's displacement in %, {results['machine']}"]
+    for name, study in results["studies"].items():
+        cases = list(next(iter(study["errors"].values())))
+        wide = max(map(len, study["errors"])) + 2
+        lines += ["", f"{name}: {study['question']}", ""]
+        lines.append(" " * wide + " bytes " + " ".join(f"{case:>14}" for case in cases))
+        for store, row in study["errors"].items():
+            cells = " ".join(f"{100 * row[case][0]:14.2f}" if case in row else " " * 14 for case in cases)
+            lines.append(f"{store:<{wide}}{study['bytes'][store]:6.3f} {cells}")
+    lines += ["", "Predictions, written before"]
+    for verdict in results["predictions"].values():
+        mark = {True: "yes", False: "NO", None: "?"}[verdict["holds"]]
+        lines.append(f"{mark:>4}  {verdict['prediction']}")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measures the studies named, or all but the peers, and writes everything that is known by then."""
+    quick = "--quick" in arguments
+    path = RESULTS / ("quantization-quick.json" if quick else "quantization.json")
+    results = json.loads(path.read_text()) if path.exists() else {"studies": {}}
+    for name in [a for a in arguments if not a.startswith("-")] or list(STUDIES):
+        began = time.perf_counter()
+        if name == "peers":
+            from quantization_peers import measure_peers
+
+            results["studies"][name] = measure_peers(quick=quick)
+        else:
+            results["studies"][name] = measure(name, quick=quick)
+        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+        results["machine"] = f"numpy {np.__version__}, {platform.machine()}"
+        results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+        results["predictions"] = verdicts(results["studies"])
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        path.with_suffix(".txt").write_text(text(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

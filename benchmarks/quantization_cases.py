@@ -34,7 +34,7 @@ class Case:
 
 
 class At(NamedTuple):
-    """What a code may know beside the values: where and when, and the true v (for oracles only)."""
+    """What a code may know beside the values: where, when, and v: for m as it is kept, for v the true one."""
 
     step: int
     tensor: int
@@ -75,8 +75,8 @@ def displacements(case: Case, stores: Mapping[str, Store], seed: int = 0) -> dic
                 v = np.float32(BETA2) * v + np.float32(1 - BETA2) * g * g
                 if t > case.counted_from:
                     found[name][k] += (m / (1 - BETA1**t)) / (np.sqrt(v / (1 - BETA2**t)) + EPS)
-                at = At(t, k, seed, v)
-                moments[name][k] = (store.m(m, at), store.v(v, at))
+                kept = store.v(v, At(t, k, seed, v))
+                moments[name][k] = (store.m(m, At(t, k, seed, kept)), kept)
     return found
 
 
@@ -149,12 +149,14 @@ def _recorded(task_name: str, seed: int, steps: int) -> list[list[Array]]:
     model = task.model(seed)
     inputs, targets = task.data(seed).train
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    order = torch.Generator().manual_seed(seed)
+    rng = np.random.default_rng(seed)
     found: list[list[Array]] = []
     while len(found) < steps:
-        for batch in torch.randperm(len(inputs), generator=order).split(task.batch_size)[: steps - len(found)]:
+        batches = np.array_split(rng.permutation(len(inputs)), len(inputs) // task.batch_size)
+        for batch in batches[: steps - len(found)]:
             optimizer.zero_grad()
-            task.loss(model(inputs[batch]), targets[batch]).backward()
+            loss: Any = task.loss(model(inputs[batch]), targets[batch])
+            loss.backward()
             found.append([p.grad.numpy().copy() for p in model.parameters() if p.grad is not None])
             optimizer.step()
     return found
@@ -165,20 +167,22 @@ def recorded(name: str, title: str, task: str, steps: int = 200) -> Case:
     return Case(name, title, lambda seed: iter(_recorded(task, seed, steps)))
 
 
-#: The goals' two tests, and the same with other spreads.
-SPREADS = {decades: synthetic(f"spread {decades}", f"scales over {decades} decades", decades) for decades in range(7)}
-ALIKE, SPREAD = SPREADS[0], SPREADS[4]
-
-CASES = {
-    "alike": ALIKE,
-    "spread": SPREAD,
-    "alike, mean 0": synthetic("alike, mean 0", "scales alike, mean 0", 0, mean=0.0),
-    "spread, mean 0": synthetic("spread, mean 0", "4 decades, mean 0", 4, mean=0.0),
-    "heavy tails": synthetic("heavy tails", "scales alike, Student's t₃", 0, noise=heavy),
-    "rare": synthetic("rare", "scales alike, one step of ten", 0, noise=rare, mean=0.0),
-    "shift": synthetic(
-        "shift", "4 decades, drawn anew at step 200", 4, steps=1200, change_at=200, counted_from=1000
-    ),
-    "text": recorded("text", "char Transformer, real gradients", "text"),
-    "digits": recorded("digits", "residual CNN on digits, real gradients", "digits-resnet"),
+#: The scales of a block over so many decades.
+SPREADS = {
+    f"{decades} decades": synthetic(f"{decades} decades", f"scales over {decades} decades", decades)
+    for decades in range(7)
 }
+
+#: "alike" and "spread" are the goals' two tests.
+_CASES = (
+    synthetic("alike", "scales alike", 0),
+    synthetic("spread", "scales over 4 decades", 4),
+    synthetic("alike, mean 0", "scales alike, mean 0", 0, mean=0.0),
+    synthetic("spread, mean 0", "4 decades, mean 0", 4, mean=0.0),
+    synthetic("heavy tails", "scales alike, Student's t₃", 0, noise=heavy),
+    synthetic("rare", "scales alike, one step of ten", 0, noise=rare, mean=0.0),
+    synthetic("shift", "4 decades, drawn anew at step 200", 4, steps=1200, change_at=200, counted_from=1000),
+    recorded("text", "char Transformer, real gradients", "text"),
+    recorded("digits", "residual CNN on digits, real gradients", "digits-resnet"),
+)
+CASES = {case.name: case for case in _CASES}

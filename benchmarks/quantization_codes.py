@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from quantization_cases import At
 
 from adamantine.formats import block, words
 from adamantine.formats.block import CODES, Code
-from adamantine.formats.ops import bits, to_float
+from adamantine.formats.ops import bits, floats, to_float
 
 Array = NDArray[Any]
 Rounding = Literal["nearest", "weyl", "independent"]
@@ -83,8 +83,6 @@ def encode_with(x: Array, u: Any, code: Code, octaves: Array) -> tuple[Array, Ar
 
 def our_code(width: int, signed: bool, **changes: Any) -> Code:
     """One of the committed codes, with changed constants."""
-    from dataclasses import replace
-
     return replace(CODES[width, signed], **changes)
 
 
@@ -132,8 +130,8 @@ def fixed(octaves: float) -> Chooser:
 class Oracle:
     """Tries every candidate and keeps, block by block, the one that hurts the *step* least.
 
-    It knows the true v: the harm is Σ δm²/v for m and Σ (δv/v)² for v (each element's share at most 1, for what
-    is off by more is lost, not more lost). No real code can know that much; it says what choosing can gain.
+    It knows the true v: the harm is Σ δm²/v for m and Σ (δv/v)² for v (an element's share is at most 1:
+    more than lost it cannot be). No real code can know that much; it says what choosing can gain.
     """
 
     candidates: Sequence[Any]
@@ -210,25 +208,55 @@ class Nearest16:
 
 @dataclass(frozen=True)
 class Fed:
-    """Error feedback: what the first code leaves over is coded too, by a second one, and added back."""
+    """Error feedback: what the first code leaves over is coded by a second (signed) one and added back."""
 
-    first: Any
-    second: Any
+    first: Ours
+    second: Ours
 
     def __call__(self, x: Array, at: At) -> Array:
         y = self.first(x, at)
-        return np.asarray(y + self.second(x - y, at))
+        y = y + self.second(x - y, at)
+        return np.asarray(
+            y if self.first.code.signed else np.maximum(y, np.where(x > 0, 1e-38, 0)), np.float32
+        )
+
+
+def root(v: Array) -> Array:
+    """√v within 6 %: half of the logarithm, as an integer; never 0."""
+    return floats((bits(v) >> 1) + 0x1FC00000)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """m in units of √v, as v is kept: as alike within a block as the signs of the gradients are steady."""
+
+    code: Ours
+
+    def __call__(self, x: Array, at: At) -> Array:
+        unit = root(at.v)
+        return np.asarray(self.code(x / unit, at) * unit)
+
+
+#: The signed code for ratios m/√v: linear, whatever is in the block.
+LINEAR = {"slope": 0.0, "offset": 1.0}
+
+
+def relative(width: int, rounding: Rounding) -> Relative:
+    """m in so many bits."""
+    return Relative(Ours(our_code(width, True, **LINEAR), rounding))
 
 
 # -- v of fewer numbers -----------------------------------------------------------------------------------
 
 
 def rank_one(x: Array, at: At) -> Array:
-    """Row means times column means over the mean, of a matrix (a convolution's outputs by the rest): Adafactor."""
+    """Row means times column means over the mean: Adafactor. A convolution is outputs by the rest."""
     if x.ndim < 2 or not x.any():
         return x
     a = x.reshape(len(x), -1).astype(np.float64)
-    return (a.mean(1, keepdims=True) * a.mean(0, keepdims=True) / a.mean()).reshape(x.shape).astype(np.float32)
+    return (
+        (a.mean(1, keepdims=True) * a.mean(0, keepdims=True) / a.mean()).reshape(x.shape).astype(np.float32)
+    )
 
 
 def per_row(x: Array, at: At) -> Array:

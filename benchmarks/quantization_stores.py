@@ -13,6 +13,7 @@ from quantization_codes import (
     Nearest16,
     Oracle,
     Ours,
+    Relative,
     Rounding,
     by_ratio,
     by_sample,
@@ -23,12 +24,13 @@ from quantization_codes import (
     per_row,
     power,
     rank_one,
+    relative,
 )
 
 CURVES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # octaves, for what is tried per block
 SYNTHETIC = ("alike", "spread", "alike, mean 0", "spread, mean 0", "heavy tails", "rare", "shift")
 EVERY = (*SYNTHETIC, "text", "digits")
-SLOPES = tuple(f"spread {d}" for d in range(7))
+SLOPES = tuple(f"{d} decades" for d in range(7))
 
 
 class Held(NamedTuple):
@@ -60,6 +62,8 @@ def _bytes(code: Any) -> float:
             return 2.0
         case Fed():
             return _bytes(code.first) + _bytes(code.second)
+        case Relative():
+            return _bytes(code.code)
         case Oracle():
             return _bytes(code.candidates[0])
         case _ if code in (rank_one, per_row):
@@ -154,9 +158,7 @@ def _domains() -> dict[str, Held]:
         halved = our_code(bits, False, offset=v.offset / 2)  # the gap of √v is half as large
         found[f"v {bits} bits: v"] = held(exact, Ours(v, "weyl"))
         found[f"v {bits} bits: √v"] = held(exact, Ours(halved, "weyl", domain="root"))
-        found[f"v {bits} bits: log v (28 octaves)"] = held(
-            exact, logarithm(28, bits, False, rounding="weyl")
-        )
+        found[f"v {bits} bits: log v (28 octaves)"] = held(exact, logarithm(28, bits, False, rounding="weyl"))
     return found
 
 
@@ -173,15 +175,25 @@ def _zeros() -> dict[str, Held]:
 
 def _feedback() -> dict[str, Held]:
     m, v = ours(4, 4)
-    rest_m, rest_v = Ours(our_code(4, True, slope=0.0, offset=1.0), "nearest"), Ours(
-        our_code(4, True, slope=0.0, offset=1.0), "weyl"
+    rest: tuple[Ours, Ours] = tuple(
+        Ours(our_code(4, True, slope=0.0, offset=1.0), way) for way in ("nearest", "weyl")
     )
-    nearest_v = Ours(v.code, "nearest")
     return {
         "4/4": held(m, v),
-        "4 + 4 / 4 + 4": held(Fed(m, rest_m), Fed(nearest_v, rest_v)),
+        "4 + 4 / 4 + 4": held(Fed(m, rest[0]), Fed(Ours(v.code, "nearest"), rest[1])),
         "8/8": held(*ours(8, 8)),
     }
+
+
+def _related() -> dict[str, Held]:
+    """m coded by itself, and in units of the root of v as it is kept."""
+    found = {}
+    for m_bits, v_bits in ((8, 8), (4, 8), (4, 4)):
+        m, v = ours(m_bits, v_bits)
+        found[f"{m_bits}/{v_bits}, m by itself"] = held(m, v)
+        for way in ("nearest", "weyl"):
+            found[f"{m_bits}/{v_bits}, m/√v, {way}"] = held(relative(m_bits, way), v)
+    return found
 
 
 def _shared() -> dict[str, Held]:
@@ -197,10 +209,11 @@ STUDIES = {
     "main": Study("Are the goals met, and which moment is the harder one?", (*EVERY, *SLOPES), _main),
     "blocks": Study("How many elements share a header?", (*SYNTHETIC, "text", "digits"), _blocks),
     "families": Study("Which family of curves?", SYNTHETIC, _families),
-    "choosers": Study("How is a block's curve chosen?", EVERY, _choosers),
+    "choosers": Study("How is a block's curve chosen?", (*SYNTHETIC, "digits"), _choosers),
     "rounding": Study("How is it rounded?", (*SYNTHETIC, "digits"), _rounding),
     "domains": Study("v, its root or its logarithm?", SYNTHETIC, _domains),
     "zeros": Study("May a positive v become zero?", SYNTHETIC, _zeros),
     "feedback": Study("Is what rounding leaves over worth its bits?", SYNTHETIC, _feedback),
+    "related": Study("Is m coded by itself, or in units of √v?", (*EVERY, *SLOPES), _related),
     "shared": Study("Do rows and columns share a v?", ("alike", "text", "digits"), _shared),
 }

@@ -10,6 +10,9 @@ takes the R that its values ask for: by their mean distance below the largest on
     8 bits    uint8 a code; signed: the sign in bit 7, the magnitude in the rest
     4 bits    two a byte: of n elements the first ⌈n/2⌉ low, the others high; signed: the sign in bit 3
 
+A first moment in 4 bits has few codes to spend, so where its rule has a second moment (`Rule.relative`) it is
+coded in units of √v: that ratio is alike within a block even where the gradients' scales are not.
+
 Zero stays zero and nothing else becomes zero in an unsigned code (a second moment of 0 would be divided by).
 A block whose largest value is below 2⁻¹²⁶ is stored as zeros; one with an infinity or NaN as NaN.
 """
@@ -57,6 +60,9 @@ CODES = {
     (4, False): Code(4, False, 2.25, -1.5, 126),
 }
 
+#: Of ratios m/√v: linear, for every block; rounded by the dither.
+RELATIVE = Code(4, True, 0.0, 1.0, 0)
+
 
 def curve(rho: Any, code: Code) -> Any:
     """Units of a float32's bits between neighbouring codes."""
@@ -102,3 +108,24 @@ def decode(c: Any, header: Any, code: Code) -> Any:
         sign = (c & (1 << code.magnitude_bits)) << (31 - code.magnitude_bits)
         x = floats(bits(x) | sign)
     return x
+
+
+def root(v: Any) -> Any:
+    """√v within 6 %, for every v ≥ 0 a positive number: half of the logarithm, as an integer.
+
+    The same bits everywhere, which a library's square root need not have (benchmarks/rounding.py).
+    """
+    return floats((bits(v) >> 1) + 0x1FC00000)
+
+
+def encode_relative(m: Any, v: Any, u: Any, code: Code) -> tuple[Any, Any]:
+    """`encode` of m in units of the root of v, both float32 ``[blocks, n]``.
+
+    ``v`` is to be what `decode_relative` will have: v as it is kept, decoded again.
+    """
+    return encode(m / root(v), u, code)
+
+
+def decode_relative(c: Any, header: Any, v: Any, code: Code) -> Any:
+    """Codes, headers and v as it is kept → m, float32."""
+    return decode(c, header, code) * root(v)

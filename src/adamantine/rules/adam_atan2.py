@@ -46,5 +46,6 @@ ADAM_ATAN2 = Rule(
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq"},
     unsigned=frozenset("v"),
+    relative={"m": "v"},
     hyper={"betas": (0.9, 0.999)},
 )

@@ -44,5 +44,6 @@ AMSGRAD = Rule(
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq", "w": "max_exp_avg_sq"},
     unsigned=frozenset("vw"),
+    relative={"m": "v"},
     hyper={"betas": (0.9, 0.999), "eps": 1e-8},
 )

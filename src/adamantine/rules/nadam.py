@@ -58,6 +58,7 @@ NADAM = Rule(
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq"},
     unsigned=frozenset("v"),
+    relative={"m": "v"},
     hyper={"betas": (0.9, 0.999), "eps": 1e-8, "momentum_decay": 4e-3},
     carried={"mu_product": 1.0},
 )

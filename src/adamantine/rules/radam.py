@@ -57,5 +57,6 @@ RADAM = Rule(
     scalars=scalars,
     slots={"m": "exp_avg", "v": "exp_avg_sq"},
     unsigned=frozenset("v"),
+    relative={"m": "v"},
     hyper={"betas": (0.9, 0.999), "eps": 1e-8},
 )

@@ -38,6 +38,7 @@ class Rule:
             gradient may be left out (sparse gradients).
         initial: slot letter → name of the hyperparameter that fills it at the start (zero otherwise).
         unsigned: letters of the slots that are never negative and divide u: a format must not make them zero.
+        relative: letter of a moment → letter of the second moment in whose root a short format measures it.
         elementwise: every element is updated by itself, so an engine may cut arrays where it likes.
     """
 
@@ -52,6 +53,7 @@ class Rule:
     zero_at_zero: bool = False
     initial: Mapping[str, str] = field(default_factory=dict)
     unsigned: frozenset[str] = frozenset()
+    relative: Mapping[str, str] = field(default_factory=dict)
     elementwise: bool = True
 
     def host(self, t: int, hyper: Mapping[str, Any], carried: Mapping[str, float]) -> tuple[Scalars, Scalars]:
