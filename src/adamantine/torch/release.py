@@ -42,6 +42,7 @@ class _Released:
         arrived: how many backward passes have completed its gradient.
         done: whether it has taken this step.
         sum: of the gradients that have arrived, or None.
+        in_moments: whether they are in the optimizer's averages instead.
     """
 
     def __init__(self, p: Tensor, name: str, number: int, position: int, handle: RemovableHandle) -> None:
@@ -53,6 +54,7 @@ class _Released:
         self.arrived = 0
         self.done = False
         self.sum: Sum | None = None
+        self.in_moments = False
 
 
 class GradientRelease:
@@ -196,7 +198,8 @@ class GradientRelease:
         p = each.p
         assert p.grad is not None
         if self._buffer == "moments":
-            self._part(each, "open" if each.arrived == 1 else "collect").move()
+            self._part(each, "collect" if each.in_moments else "open").move()
+            each.in_moments = True
         else:
             if each.sum is None:
                 step = int(self.optimizer.param_groups[0].get(STEPS, 0))
@@ -214,8 +217,7 @@ class GradientRelease:
         if self._pass == "measures":
             [self._judge.squares[p]] = squares([p.grad])
         else:
-            closes = self._buffer == "moments" and each.arrived > 1
-            self._part(each, "close" if closes else "step").move()
+            self._part(each, "close" if each.in_moments else "step").move()
         p.grad = None
         each.done = True
 
@@ -231,10 +233,8 @@ class GradientRelease:
                 )
             if each.done or (p.grad is None and each.arrived == 0):
                 continue
-            if p.grad is None and each.sum is None:  # all is in the moments
+            if p.grad is None and each.in_moments:
                 p.grad = torch.zeros_like(p)
-            elif p.grad is not None and each.arrived == 0:
-                each.arrived = 1
             with torch.no_grad(), self._failing(each):
                 self._release(each)
 
@@ -287,8 +287,8 @@ class GradientRelease:
         self._failed = self._has_begun = False
 
     def _refuse_to_forget(self, call: str) -> None:
-        pending = [each.name for each in self._released.values() if each.arrived and not each.done]
-        if self._buffer == "moments" and pending and not self._failed:
+        pending = [each.name for each in self._released.values() if each.in_moments and not each.done]
+        if pending and not self._failed:
             raise RuntimeError(
                 f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
                 "call optimizer.step() before"
