@@ -16,6 +16,8 @@ from adamantine.checkpoint import load
 
 MODES = ("none", "l2", "decoupled", "independent", "corrected", "cautious")
 TORCH = "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS NAdam RAdam RMSprop Rprop SGD".split()  # noqa: SIM905
+STATES = (None, "float32", "8bit", "4bit", {"exp_avg": "4bit", "exp_avg_sq": "8bit"})
+WEIGHTS = ("nearest", "stochastic", "kahan", "split8", "split16")
 OPTIONS = {
     "SGD": {"momentum": 0.9, "nesterov": True},
     "SGDW": {"momentum": 0.9},
@@ -34,14 +36,23 @@ def cases():
         found[f"{name}-bf16"] = (cls, {"weight_decay": 0.01}, torch.bfloat16, False)
         found[f"{name}-bf16-fp32-state"] = (cls, {"state": "float32"}, torch.bfloat16, False)
         found[f"{name}-flat"] = (cls, {"weight_decay": 0.01}, torch.float32, True)
+        found[f"{name}-8bit"] = (cls, {"state": "8bit", **OPTIONS.get(name, {})}, torch.float32, False)
+        found[f"{name}-4bit-flat"] = (cls, {"state": "4bit", "weights": "split8"}, torch.bfloat16, True)
+    for state, weights in itertools.product(STATES, WEIGHTS):
+        options = {"state": state, "weights": weights}
+        found[f"AdamW-{_word(state)}-{weights}"] = (at.AdamW, options, torch.bfloat16, False)
     for name in TORCH:
         found[f"torch-{name}"] = (getattr(torch.optim, name), OPTIONS.get(name, {}), torch.float32, False)
     return found
 
 
+def _word(state):
+    return "mixed" if isinstance(state, dict) else str(state)
+
+
 def net(dtype=torch.float32, seed=0):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).to(dtype)
+    return nn.Sequential(nn.Linear(3, 50), nn.Tanh(), nn.Linear(50, 2)).to(dtype)
 
 
 def build(cls, options, dtype, flat, *, seed=0):

@@ -205,6 +205,36 @@ def test_a_residual_without_a_place_is_left_out_with_a_warning():
     train(wide, other)
 
 
+@pytest.mark.parametrize(
+    ("saved", "live", "kept"),
+    [
+        (None, "split8", "split8"),  # a residual starts at zero
+        ("split16", "split16", "split16"),
+        ("stochastic", "kahan", "kahan"),
+    ],
+)
+def test_live_weights_where_nothing_is_lost(saved, live, kept):
+    model, optimizer = trained(weights=saved)
+    other = at.AdamW(list(model.items()), weights=live)
+    assert other.load_state_dict(optimizer.state_dict(), state="live") is None
+    assert other.param_groups[0]["weights"] == kept
+    train(model, other)
+    assert "residual" in other.state[model["odd"]]
+
+
+def test_live_weights_that_need_the_parameters_or_lose_something_are_told():
+    model, optimizer = trained(weights="split16")
+    other = at.AdamW(list(model.items()), weights="kahan")
+    with pytest.warns(UserWarning, match=r"store_as\(weights='kahan'\)"):
+        other.load_state_dict(optimizer.state_dict(), state="live")
+    assert other.param_groups[0]["weights"] == "split16"
+    other.store_as(weights="kahan")
+    other = at.AdamW(list(model.items()))
+    with pytest.warns(UserWarning, match="it is left out, at most 2⁻⁸ of each weight"):
+        other.load_state_dict(optimizer.state_dict(), state="live")
+    assert "residual" not in other.state[model["odd"]]
+
+
 def test_complex_parameters():
     generator = torch.Generator().manual_seed(0)
     model = {"c": nn.Parameter(torch.randn(9, 31, generator=generator, dtype=torch.complex64))}

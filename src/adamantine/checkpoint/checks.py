@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from adamantine.checkpoint import codes
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.errors import CheckpointError
 
@@ -19,12 +20,14 @@ _FINITE = frozenset({"weight_decay", "eps", "momentum", "betas", "beta", "beta1"
 
 
 def check(contents: Contents, source: str) -> None:
-    """Refuse hyperparameters and step counts that would train nonsense.
+    """Refuse hyperparameters, step counts and codes that would train nonsense.
 
     Raises:
         CheckpointError: a NaN among hyperparameters; an infinite or negative learning rate; an infinite λ, ε,
-            β or momentum; a step count that is negative or not finite.
+            β or momentum; a step count that is negative or not finite; codes of a block format whose number
+            is not the parameter's.
     """
+    codes.check(contents, source)
     for number, group in enumerate(contents.groups):
         for key, value in group.hyper.items():
             for number_in in numbers(value):

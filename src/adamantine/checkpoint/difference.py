@@ -19,7 +19,8 @@ class TensorChange:
 
     Attributes:
         at: the way to it.
-        form: ``"float32 [3, 4]"``, or both forms where they differ; then there are no numbers.
+        form: ``"float32 [3, 4]"``, or both forms where they differ; then there are no numbers, but where one
+            side has codes (``"8bit [3, 4]"``) for the numbers of the other.
         largest: max|a - b|; NaN where one side has a NaN and the other has not, or infinities differ.
         relative: ``largest`` over max|a|; infinite where a is zero all over.
     """
@@ -88,6 +89,8 @@ def diff(
             continue
         at, match = "/".join(way), there[way]
         if isinstance(leaf, Leaf) and isinstance(match, Leaf):
+            if leaf.is_headers and match.is_headers:  # compared with their codes
+                continue
             change = _compare(at, leaf, match)
             done(leaf.nbytes)
             if change is None:
@@ -101,16 +104,23 @@ def diff(
 
 
 def _compare(at: str, one: Leaf, other: Leaf) -> TensorChange | None:
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return TensorChange(at, f"{_shown(one)} → {_shown(other)}")
-    a, b = one.read(), other.read()
-    if bytes_of(a) == bytes_of(b):
+    alike = (one.form, one.shape) == (other.form, other.shape)
+    form = _shown(one) if alike else f"{_shown(one)} → {_shown(other)}"
+    if not alike and ((one.code or other.code) is None or one.numbers_shape != other.numbers_shape):
+        return TensorChange(at, form)
+    if alike and _bits(one) == _bits(other):
         return None
+    a, b = one.numbers(), other.numbers()
     x, y = numeric(a).double(), numeric(b).double()
     unlike = (x != y) & ~(x.isnan() & y.isnan())
     largest = float((x - y)[unlike].abs().max()) if bool(unlike.any()) else 0.0
     size = float(x.abs().max())
-    return TensorChange(at, _shown(one), largest, largest / size if size else float("inf"))
+    return TensorChange(at, form, largest, largest / size if size else float("inf"))
+
+
+def _bits(leaf: Leaf) -> list[memoryview]:
+    """The tensor's, and those of its headers."""
+    return [bytes_of(leaf.read()), *([bytes_of(leaf.code[1]())] if leaf.code else [])]
 
 
 def _same_value(one: Any, other: Any) -> bool:
@@ -119,7 +129,7 @@ def _same_value(one: Any, other: Any) -> bool:
 
 
 def _shown(value: Any) -> Any:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Leaf) else value
+    return f"{value.form} {list(value.numbers_shape)}" if isinstance(value, Leaf) else value
 
 
 def _rank(change: TensorChange) -> float:

@@ -20,6 +20,8 @@ Severity = Literal["error", "warning", "note"]
 NOT_NEGATIVE = frozenset(
     {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "exp_inf", "sum", "v", "nu", "vs", "acc_delta", "state2"}
 )
+#: Beside the slots: what 16-bit weights leave over, and the key of the rounding; all of their bits are sound.
+_NO_SLOTS = frozenset({"residual", "rounding"})
 #: (first moment, second moment) of one parameter, to see where the second underflowed.
 _MOMENTS = (("exp_avg", "exp_avg_sq"), ("m", "v"), ("mu", "nu"), ("state1", "state2"))
 
@@ -43,7 +45,10 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class SlotRow:
-    """One slot over all parameters: ``count`` tensors, or plain values where ``dtypes`` is empty."""
+    """One slot over all parameters: ``count`` tensors, or plain values where ``dtypes`` is empty.
+
+    A slot in blocks has ``"8bit"`` or ``"4bit"`` among its dtypes; its headers are a row of their own.
+    """
 
     slot: str
     dtypes: tuple[str, ...]
@@ -135,15 +140,15 @@ def _measure(seen: Outline, found: Inspection, largest: int) -> None:
         found.slots.append(
             SlotRow(
                 slot,
-                tuple(sorted({leaf.dtype for leaf in leaves})),
+                tuple(sorted({leaf.form for leaf in leaves})),
                 len(values),
-                sum(torch.Size(leaf.shape).numel() for leaf in leaves),
+                sum(torch.Size(leaf.numbers_shape).numel() for leaf in leaves),
                 sum(leaf.nbytes for leaf in leaves),
             )
         )
     found.slots.sort(key=lambda row: (-row.nbytes, row.slot))
     tensors.sort(key=lambda each: (-each[1].nbytes, each[0]))
-    found.largest = [(at, leaf.dtype, leaf.shape, leaf.nbytes) for at, leaf in tensors[:largest]]
+    found.largest = [(at, leaf.form, leaf.shape, leaf.nbytes) for at, leaf in tensors[:largest]]
     found.beside = beside
 
 
@@ -196,8 +201,11 @@ def _of_values(seen: Outline, done: Watch) -> list[Suspicion]:
         zero: dict[str, Tensor] = {}
         wanted = {slot for pair in _MOMENTS if set(pair) <= leaves.keys() for slot in pair}
         for slot, leaf in leaves.items():
-            values = numeric(leaf.read())
             done(leaf.nbytes)
+            if leaf.is_headers or slot in _NO_SLOTS:
+                leaf.read()  # for its checksum
+                continue
+            values = numeric(leaf.numbers())
             found += _of_slot(f"{name}: {slot}", slot, values)
             if slot in wanted:
                 zero[slot] = values == 0

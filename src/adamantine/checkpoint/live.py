@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from adamantine.checkpoint.container import bytes_of, digest
 from adamantine.checkpoint.contents import Contents, SchedulerState
 from adamantine.checkpoint.decay import class_name
 from adamantine.checkpoint.errors import CheckpointError
+from adamantine.torch.storage import SCALE
 
 
 @contextmanager
@@ -47,7 +48,10 @@ def _members(scheduler: Any) -> Iterator[Any]:
 
 
 def settle_state(
-    optimizer: torch.optim.Optimizer, contents: Contents, checksums: dict[int, str]
+    optimizer: torch.optim.Optimizer,
+    contents: Contents,
+    checksums: dict[int, str],
+    converted: Collection[str] = (),
 ) -> list[str]:
     """Make the live state the saved one where its class only cast it; say where it did more.
 
@@ -59,6 +63,7 @@ def settle_state(
         contents: what it was given.
         checksums: of the file, by the saved tensor's ``id``. The class may have written into the very tensors
             it was given, so these are no witnesses.
+        converted: parts that were put into another format, headers with their slots: not to be undone.
 
     Returns:
         What differs from the checkpoint and cannot be mended here.
@@ -70,10 +75,17 @@ def settle_state(
         at = f"the state of {saved.name or f'parameter {index}'}"
         if saved.state or now.get(index):
             settling.recast.clear()
-            settling.settle(saved.state, now.get(index), at)
+            settling.settle(_without(saved.state, converted), _without(now.get(index), converted), at)
             if settling.recast and now[index] is not optimizer.state[p]:  # a copy: mending it mends nothing
                 settling.found += settling.recast
     return settling.found
+
+
+def _without(entry: Any, converted: Collection[str]) -> Any:
+    if not converted or not isinstance(entry, dict):
+        return entry
+    left_out = {*converted, *(slot + SCALE for slot in converted)}
+    return {key: value for key, value in entry.items() if key not in left_out}
 
 
 class _Settling:

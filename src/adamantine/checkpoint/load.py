@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from adamantine.checkpoint.matching import Settlement, fitted, state_dict_of
 from adamantine.checkpoint.reader import open_store
 from adamantine.checkpoint.writer import Watch, unwatched
 from adamantine.torch.optimizer import Optimizer
+from adamantine.torch.storage import RESIDUAL, ROUNDING
+
+Formats = Literal["saved", "live"]
 
 
 def load(
@@ -25,6 +29,7 @@ def load(
     model: nn.Module | None = None,
     scheduler: Any = None,
     decay: Settlement = "match",
+    state: Formats = "saved",
     rng: bool = False,
     done: Watch = unwatched,
 ) -> Any:
@@ -41,6 +46,9 @@ def load(
         scheduler: to be loaded too; of the class that was saved.
         decay: where the checkpoint's decay mode is not the optimizer's: ``"match"`` refuses, ``"saved"``
             adopts the checkpoint's, ``"live"`` keeps the optimizer's mode and its λ.
+        state: of our optimizers: ``"saved"`` keeps the formats in which it was saved (8 bits stay 8 bits),
+            ``"live"`` puts it into those that the optimizer was constructed with, also where the parameters
+            have another dtype now (`adamantine.torch.Optimizer.load_state_dict`).
         rng: also put back the states of the random number generators.
         done: is told the bytes of every tensor read.
 
@@ -49,10 +57,18 @@ def load(
 
     Raises:
         CheckpointError: a damaged file, or one that does not fit. All that was given is as it was.
-        UserWarning: (a warning) names in the file, none here: positions had to do.
+        UserWarning: (a warning) names in the file, none here: positions had to do. Or: the state is in
+            another format now, or in another than was asked for; with the loss as measured.
     """
     if decay not in {"match", "saved", "live"}:
         raise CheckpointError(f"Invalid decay: {decay!r}; choose 'match', 'saved' or 'live'")
+    if state not in {"saved", "live"}:
+        raise CheckpointError(f"Invalid state: {state!r}; choose 'saved' or 'live'")
+    if state == "live" and not isinstance(optimizer, Optimizer):
+        raise CheckpointError(
+            f"state='live' is for optimizers of adamantine, not for {class_name(optimizer)}, whose own "
+            "load_state_dict decides; leave state='saved'"
+        )
     source = str(path)
     store = open_store(path)
     contents, names = store.contents(done)
@@ -60,17 +76,20 @@ def load(
     of_model = None if model is None else live.check_model(model, contents, source)
     if rng and contents.rng is None:
         raise CheckpointError(f"{source}: holds no states of random number generators; load without rng=True")
-    saved = fitted(contents, optimizer, model=model, decay=decay, source=source)
+    saved = fitted(contents, optimizer, model=model, decay=decay, recast=state == "live", source=source)
     state_dict = state_dict_of(saved, optimizer)
     with live.unchanged_on_error(optimizer, scheduler):
+        change = None
         try:
             if isinstance(optimizer, Optimizer):
-                optimizer.load_state_dict(state_dict, decay=decay)
+                change = optimizer.load_state_dict(state_dict, decay=decay, state=state)
             else:
                 optimizer.load_state_dict(state_dict)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{source}: {class_name(optimizer)} refuses it: {error}") from error
-        if changed := live.settle_state(optimizer, saved, checksums):
+        converted = {each.slot for each in change.slots} if change else set()
+        converted |= {RESIDUAL, ROUNDING} if state == "live" else set()
+        if changed := live.settle_state(optimizer, saved, checksums, converted):
             raise CheckpointError(
                 f"{source}: {class_name(optimizer)}.load_state_dict made something else of it ({changed[0]}; "
                 f"{len(changed)} in all), so training would not go on as it was. If that is intended: "
@@ -87,4 +106,6 @@ def load(
                 raise CheckpointError(
                     f"{source}: the model's own load_state_dict refuses it, perhaps after a part: {error}"
                 ) from error
+    if state == "live" and change is not None and not change.is_exact:
+        warnings.warn(f"{source}: the state is in another format now:\n{change}", UserWarning, stacklevel=2)
     return contents.extra

@@ -33,8 +33,12 @@ def fitted(
     model: nn.Module | None,
     decay: Settlement,
     source: str,
+    recast: bool = False,
 ) -> Contents:
     """``contents`` with groups and parameters in the optimizer's order, fit for its ``load_state_dict``.
+
+    Args:
+        recast: parameters may have another dtype than those that were saved.
 
     Raises:
         CheckpointError: another class, other parameters, other shapes or dtypes, another decay mode.
@@ -55,12 +59,13 @@ def fitted(
                 "another model, or another order of parameters; build the optimizer from "
                 "model.named_parameters()"
             )
-        if saved.state and saved.dtype not in {None, name_of(p.dtype)}:
+        if saved.state and not recast and saved.dtype not in {None, name_of(p.dtype)}:
             raise CheckpointError(
                 f"{source}: {_label(saved.name, index)} was trained in {saved.dtype}, here it is "
                 f"{name_of(p.dtype)}, and its state would stay so: torch's steps then fail, ours keep "
                 f"it in {saved.dtype}. Convert the model (model.to(torch.{saved.dtype})) to go on as "
-                "before; or leave it to the class: optimizer.load_state_dict(adamantine.checkpoint.read(path)"
+                "before; load(..., state='live') has an optimizer of ours keep it as it was constructed to; "
+                "or leave it to the class: optimizer.load_state_dict(adamantine.checkpoint.read(path)"
                 ".state_dict())"
             )
         if class_name(optimizer).startswith("torch.optim."):

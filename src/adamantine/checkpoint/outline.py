@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adamantine.checkpoint import dtypes
+from adamantine.checkpoint.codes import Coded, coded_slots, is_ours
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.names import tell_all
 from adamantine.checkpoint.reader import open_store
@@ -24,12 +26,34 @@ class Leaf:
     Attributes:
         dtype: torch's name of it.
         shape: its own.
-        read: gives the values, checked against their checksum where there is one.
+        read: gives the tensor, checked against its checksum where there is one.
+        code: of a slot in a block format: which, and its headers.
+        is_headers: whether it is the headers of such a slot, which are compared and looked at with that.
     """
 
     dtype: str
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
+    code: tuple[Coded, Callable[[], Tensor]] | None = None
+    is_headers: bool = False
+
+    @property
+    def form(self) -> str:
+        """``"8bit"`` or ``"4bit"`` of a slot in blocks, else the dtype."""
+        return self.code[0].form if self.code else self.dtype
+
+    @property
+    def numbers_shape(self) -> tuple[int, ...]:
+        """Of what `numbers` gives."""
+        return self.code[0].shape if self.code else self.shape
+
+    def numbers(self) -> Tensor:
+        """The values: what codes stand for, else the tensor itself; complex ones as pairs where coded."""
+        if self.code is None:
+            return self.read()
+        coded, headers = self.code
+        decoded = coded.decode(self.read(), headers())
+        return torch.view_as_real(decoded) if decoded.is_complex() else decoded
 
     @property
     def nbytes(self) -> int:
@@ -141,11 +165,21 @@ def outline(path: str | os.PathLike[str], *, key: str | None = None) -> Outline:
 def _own(path: Path) -> Outline:
     store = open_store(path)
     contents, names = store.sketch()
+    coded = {
+        id(each.codes): each
+        for p in (contents.parameters if is_ours(contents) else [])
+        for each in coded_slots(contents.groups[p.group], p)
+    }
+    headers = {id(each.headers) for each in coded.values()}
+
+    def reader(tensor: Tensor) -> Callable[[], Tensor]:
+        return lambda: store.tensor(names[id(tensor)])
 
     def leaf(tensor: Tensor) -> Leaf:
-        name = names[id(tensor)]
-        row = store.stored[name]
-        return Leaf(row.dtype, row.shape, lambda: store.tensor(name))
+        row = store.stored[names[id(tensor)]]
+        each = coded.get(id(tensor))
+        code = (each, reader(each.headers)) if each else None
+        return Leaf(row.dtype, row.shape, reader(tensor), code, id(tensor) in headers)
 
     return Outline(store.path, "adamantine", contents, leaf, [])
 

@@ -78,7 +78,7 @@ def load(
         said.append(
             f"beside {dropped[0]} ({len(dropped)} in all) the checkpoint has a residual of 16-bit weights, "
             "which these parameters have no place for: it is left out, at most 2⁻⁸ of each weight. To keep "
-            "it, load the checkpoint with the model in the dtype that was saved"
+            "it, load with the model's dtype and the weights= that were saved"
         )
     for remark in said:
         warnings.warn(remark, UserWarning, stacklevel=3)

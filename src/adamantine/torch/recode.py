@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
 
 Group = dict[str, Any]
+#: ``weights=`` whose master weight is in two parts.
+WITH_RESIDUAL = ("kahan", "split8", "split16")
 Policy = Literal["as saved", "as asked", "as live"]
 
 #: Elements at a time: the codes make a dozen temporaries of this size. A multiple of `BLOCK`.

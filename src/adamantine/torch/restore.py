@@ -12,7 +12,7 @@ from torch import Tensor
 from adamantine.formats.block import BLOCK
 from adamantine.torch import codecs, recode, storage
 from adamantine.torch.options import check_state_keys
-from adamantine.torch.recode import Policy, Transfer
+from adamantine.torch.recode import WITH_RESIDUAL, Policy, Transfer
 from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE
 from adamantine.torch.storage_change import Account
 
@@ -49,6 +49,8 @@ def settle(
     policy: Policy = "as live" if state == "live" else "as saved" if "state" in saved else "as asked"
     group["state"] = statement["state"] if policy == "as saved" else live["state"]
     group["weights"] = statement["weights"]
+    if policy == "as live" and not _needs_weights(statement["weights"], live["weights"]):
+        group["weights"] = live["weights"]
     transfer = Transfer(group, rule, storage.formats(statement, rule), storage.formats(group, rule), policy)
     said = []
     asked = [storage.slot_option(live, key) for key in keys]
@@ -66,6 +68,11 @@ def settle(
             f"parameters are loaded too, optimizer.store_as(weights={live['weights']!r}) changes it"
         )
     return transfer, said
+
+
+def _needs_weights(saved: str | None, live: str | None) -> bool:
+    """Whether a residual can only become another one with the weights at hand, which may be loaded later."""
+    return saved in WITH_RESIDUAL and live in WITH_RESIDUAL and saved != live
 
 
 def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transfer, entry: Any) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adamantine.checkpoint import foreign
 from adamantine.checkpoint.checks import check
+from adamantine.checkpoint.codes import coded_slots, decoded, is_ours
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.convert import flax_msgpack, optax, quantized, settings, universal
 from adamantine.checkpoint.convert.account import compare
@@ -71,14 +72,18 @@ def convert(
         raise CheckpointError(f"Cannot write {to!r}: {remedy}")
     _check_target(source, target, to)
     contents = foreign.contents(source)
+    changed: list[str] = []
+    lost: list[str] = []
+    if contents is not None and is_ours(contents) and to != "adamantine":
+        contents, changed, lost = decoded(contents)
     state = foreign.read(source, key=key) if contents is None else foreign.of_contents(contents)
-    report = ConversionReport(state.layout, to, len(state.names))
+    report = ConversionReport(state.layout, to, len(state.names), changed=changed, lost=lost)
     if to != "adamantine" or contents is None:  # there, all of the source goes along
         report.lost += state.unread
     state = apply_names(state, model=model, names=names)
     settings.override(state, hyper or {}, decay, report)
     optimizer = optimizer or settings.class_of(state)
-    check(_contents(state, optimizer, None), str(source))
+    check(_contents(state, optimizer, contents), str(source))
     before = {name: dict(slots) for name, slots in state.state.items()}
     if to == "adamantine":
         _plain(state, report, optimizer)
@@ -196,6 +201,8 @@ def _contents(state: OptimizerState, optimizer: str | None, source: Contents | N
         return contents
     for parameter, saved in zip(contents.parameters, source.parameters, strict=True):
         parameter.dtype = saved.dtype
+        if any(coded_slots(source.groups[saved.group], saved)):  # whose own shape may be of packed bytes
+            parameter.shape = saved.shape
     return replace(source, optimizer=optimizer, groups=contents.groups, parameters=contents.parameters)
 
 

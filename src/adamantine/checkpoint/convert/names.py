@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from adamantine.checkpoint.container import read_header, read_tensor
@@ -156,6 +157,11 @@ def _permuted(value: Any, axes: Sequence[int], name: str) -> Any:
         value = value.dequantize()
     if not isinstance(value, Tensor) or value.dim() == 0 or not axes:
         return value
+    if value.dtype == torch.uint8:
+        raise CheckpointError(
+            f"{name!r} keeps its state in 8 or 4 bits, in blocks along its elements' order, which other axes "
+            "change: load it, optimizer.store_as(state='float32'), and save it again"
+        )
     if sorted(axes) != list(range(value.dim())):
         raise CheckpointError(f"axes {axes} of {name!r} are no order of its {value.dim()} axes")
     return value.permute(*axes).contiguous()
