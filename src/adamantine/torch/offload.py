@@ -70,8 +70,8 @@ class Offloaded:
         mirrors = self._mirrors.values()
         return sum(m.weights.nbytes for m in mirrors), sum(m.gradient.nbytes for m in mirrors)
 
-    def watch(self, optimizer: Optimizer) -> None:
-        """Take in all parameters that the optimizer has by now.
+    def adopt(self, optimizer: Optimizer, group: dict[str, Any]) -> None:
+        """Take in a new group.
 
         Raises:
             ValueError: a parameter of which no host copy can be kept, or ``differentiable=True``.
@@ -81,15 +81,19 @@ class Offloaded:
                 "offload=True steps on the host, and no gradient flows through that; "
                 "differentiable=True needs offload=False"
             )
-        params = optimizer._parameters()
-        for p in params:
+        for p in group["params"]:
             _check(p)
-        for group in optimizer.param_groups:
-            settle(group)
-        self._mirrors = {p: self._mirrors.get(p) or Mirror(p, self._lane(p.device)) for p in params}
-        for p, mirror in self._mirrors.items():
-            if not mirror.fits(p):
-                mirror = self._mirrors[p] = Mirror(p, self._lane(p.device))
+        settle(group)
+        self._watch(optimizer)
+
+    def _watch(self, optimizer: Optimizer) -> None:
+        """A mirror for each of the parameters as they are by now, and no others; hooks where they train."""
+        before, self._mirrors = self._mirrors, {}
+        for p in optimizer._parameters():
+            mirror = before.get(p)
+            if mirror is None or not mirror.fits(p):
+                mirror = Mirror(p, self._lane(p.device))
+            self._mirrors[p] = mirror
             mirror.gradient.releases = self._releases
             if p.requires_grad and p.is_leaf and not mirror.is_hooked:
                 mirror.is_hooked = True
@@ -174,7 +178,7 @@ class Offloaded:
 
     def _arrange(self, optimizer: AnyOptimizer) -> AnyOptimizer:
         """The twin, with the optimizer's settings, groups and state as they are now."""
-        self.watch(optimizer)
+        self._watch(optimizer)
         twin: AnyOptimizer | None = self._twin  # type: ignore[assignment]
         if twin is None:
             twin = self._twin = _empty_twin(optimizer)
@@ -214,7 +218,7 @@ class Offloaded:
 
 
 def settle(group: dict[str, Any]) -> None:
-    """Under offload, a group of half-precision parameters that says nothing of storage has mixed precision.
+    """Under offload, a new group of half precision that says nothing of storage has mixed precision.
 
     ``weights=None`` becomes ``"split16"`` with bfloat16 parameters: the mirror and its residual are a float32
     master weight, bit for bit. A group with float16 ones, for which no such parts exist, has ``"kahan"``.

@@ -130,7 +130,7 @@ class Optimizer(torch.optim.Optimizer):
         group = self.param_groups[-1]
         try:
             if self._offloaded is not None:
-                self._offloaded.watch(self)
+                self._offloaded.adopt(self, group)
             self._check_storable(group)
         except ValueError:
             self.param_groups.pop()
@@ -499,6 +499,9 @@ class Optimizer(torch.optim.Optimizer):
         >>> optimizer.store_as(state="float32").is_exact
         True
         """
+        if self._offloaded is not None:
+            with self._offloaded.on_host(self) as host:
+                return recode.store_as(host, state=state, weights=weights)
         return recode.store_as(self, state=state, weights=weights)
 
     def memory_report(self) -> MemoryReport:
