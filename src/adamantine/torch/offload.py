@@ -63,6 +63,8 @@ class Offloaded:
 
     def mirror(self, p: Tensor) -> Tensor:
         """The host's copy of a parameter: it is what the twin calls a parameter."""
+        if p not in self._mirrors:  # a copy of an optimizer has none before its first step
+            self._mirrors[p] = Mirror(p, self._lane(p.device))
         return self._mirrors[p].weights
 
     def nbytes(self) -> tuple[int, int]:
