@@ -62,6 +62,22 @@ def test_blocks(n: int, code: block.Code, dithered: bool) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
+def test_blocks_of_ratios(n: int) -> None:
+    m, v = numbers(n), numbers(n + 1, signed=False)[:n]
+    within, number = np.arange(128, dtype=np.int32), np.arange(-(-n // 128), dtype=np.int32)[:, None]
+    with np.errstate(all="ignore"):
+        codes, headers = block.encode_relative(
+            blocks(m), blocks(v), words.dither(within, number, HIGH, 0), block.RELATIVE
+        )
+        values = block.decode_relative(codes, headers, blocks(v), block.RELATIVE)
+    u = codecs.dither(0, n, HIGH, 0, torch.device("cpu"))
+    stored, heads = codecs.encode_relative(torch.tensor(m), torch.tensor(v), u)
+    same_bits(heads, headers)
+    same_bits(codecs.unpack(stored, n, 4), codes * (np.arange(codes.size).reshape(codes.shape) < n))
+    same_bits(codecs.decode_relative(stored, heads, torch.tensor(v)), values.reshape(-1)[:n])
+
+
+@pytest.mark.parametrize("n", SIZES)
 def test_packing_of_four_bits(n: int) -> None:
     """A block's first half in the low nibbles, its second in the high ones; the last block may be odd."""
     codes = np.random.default_rng(n).integers(0, 16, n).astype(np.int32)

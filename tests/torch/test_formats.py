@@ -17,6 +17,7 @@ from adamantine.rules import RULES, apply
 from adamantine.rules.decay import coefficients
 from adamantine.torch import storage
 from adamantine.torch.engines import generic
+from adamantine.torch.stored import Stored
 
 #: Rule → class and options, of which those that fill a slot at the start are not zero.
 CASES = {
@@ -41,6 +42,7 @@ STORED = [
     ("float32", None, "8bit"),
     ("float32", None, "4bit"),
     ("float64", None, "8bit"),
+    ("float64", None, "4bit"),
     ("bfloat16", "nearest", "8bit"),
     ("bfloat16", "stochastic", "4bit"),
     ("bfloat16", "stochastic", "float32"),
@@ -72,16 +74,23 @@ class Twin:
             self.slots[key] = self.encode(fill, *forms[key], u=np.float32(0.5)) if forms[key][0] else fill
 
     def encode(self, x, bits, signed, u):
-        blocks = -(-len(x) // 128)
-        padded = np.zeros(blocks * 128, np.float32)
-        padded[: len(x)] = x
-        return block.encode(padded.reshape(blocks, 128), u, block.CODES[bits, signed])
+        return block.encode(in_blocks(x), u, block.CODES[bits, signed])
+
+    def partner(self, key):
+        """The slot in whose root this one is coded, or None."""
+        letter = next(letter for letter, name in self.rule.slots.items() if name == key)
+        return self.rule.slots.get(self.rule.relative.get(letter)) if self.forms[key][0] == 4 else None
 
     def decoded(self, key):
         bits, signed = self.forms[key]
         if bits == 0:
             return self.slots[key]
-        return block.decode(*self.slots[key], block.CODES[bits, signed]).reshape(-1)[: len(self.theta)]
+        if partner := self.partner(key):
+            v = in_blocks(self.decoded(partner).astype(np.float32))
+            found = block.decode_relative(*self.slots[key], v, block.RELATIVE)
+        else:
+            found = block.decode(*self.slots[key], block.CODES[bits, signed])
+        return found.reshape(-1)[: len(self.theta)]
 
     def master(self):
         if self.weights == "kahan":
@@ -135,9 +144,16 @@ class Twin:
         self.write(form(theta, u, decay.shrink, eta), index, index % 128, index // 128)
         _, high = words.halves(self.key)
         blocks = np.arange(-(-n // 128), dtype=np.int32)[:, None]
-        for place, (key, new) in enumerate(zip(self.rule.slots.values(), slots, strict=True)):
+        last_come = sorted(enumerate(self.rule.slots.values()), key=lambda item: bool(self.partner(item[1])))
+        for place, key in last_come:
             bits, signed = self.forms[key]
-            if bits:
+            new = slots[place]
+            if partner := self.partner(key):
+                u = words.dither(np.arange(128, dtype=np.int32), blocks, high, place)
+                v = in_blocks(self.decoded(partner).astype(np.float32))
+                m = in_blocks(new.astype(np.float32))
+                self.slots[key] = block.encode_relative(m, v, u, block.RELATIVE)
+            elif bits:
                 u = np.float32(0.5)
                 if not signed:
                     u = words.dither(np.arange(128, dtype=np.int32), blocks, high, place)
@@ -145,6 +161,11 @@ class Twin:
             else:
                 self.slots[key] = new.astype(self.slots[key].dtype)
         self.key = words.next_key(self.key)
+
+
+def in_blocks(x):
+    """``[n]`` → ``[⌈n/128⌉, 128]``, zeros behind."""
+    return np.concatenate([x, np.zeros(-len(x) % 128, np.float32)]).reshape(-1, 128)
 
 
 def packed(codes, n, bits):
@@ -246,10 +267,15 @@ def test_the_bits_of_the_texts(rule, mode):
 
 
 def test_slots_of_their_own_formats():
-    state = {"exp_avg": "4bit", "exp_avg_sq": "8bit"}
-    ours, params, twins = train("adam", "decoupled", "float32", None, state, engine="generic")
-    for p, twin in zip(params, twins, strict=True):
-        same(ours, p, twin)
+    for rule, state in [
+        ("adam", {"exp_avg": "4bit"}),
+        ("amsgrad", {"exp_avg": "4bit", "exp_avg_sq": "float32", "max_exp_avg_sq": "4bit"}),
+        ("radam", {"exp_avg": "8bit", "exp_avg_sq": "4bit"}),
+        ("adam", {"exp_avg": "4bit", "exp_avg_sq": "8bit"}),
+    ]:
+        ours, params, twins = train(rule, "decoupled", "float32", None, state, engine="generic")
+        for p, twin in zip(params, twins, strict=True):
+            same(ours, p, twin)
     entry = ours.state[params[-1]]
     assert (
         sum(slot.nbytes for key, slot in entry.items() if key.startswith("exp_avg")) == 1000 + 500 + 2 * 8 * 4
@@ -377,7 +403,9 @@ def test_a_key_is_kept_only_where_something_is_dithered():
 
     assert rounds(state="8bit")
     assert rounds(state={"exp_avg_sq": "4bit"})
-    assert not rounds(state={"exp_avg": "4bit"})
+    assert rounds(state={"exp_avg": "4bit"})  # coded by the second moment
+    assert not rounds(state={"exp_avg": "8bit"})
+    assert not rounds(at.Adamax, state={"exp_avg": "4bit"})
     assert not rounds(at.Lion, state="8bit")
     assert rounds(weights="stochastic")
     assert rounds(weights="split8")
@@ -479,7 +507,7 @@ def test_a_filled_slot_is_encoded(state):
     optimizer.step()
     code = block.CODES[int(state[0]), False]
     assert optimizer.state[p]["sum"].dtype == torch.uint8
-    found = storage.Stored(
+    found = Stored(
         p, optimizer.state[p], ["sum"], storage.formats(optimizer.param_groups[0], RULES["adagrad"])
     )
     _, (values,) = found.read(0, 200)
@@ -539,7 +567,7 @@ def test_an_old_pickle_has_no_seed():
     state = optimizer.__getstate__()
     del state["seed"], state["offload"]
     group = {key: value for key, value in state["param_groups"][0].items() if key != "weights"}
-    state = {**state, "param_groups": [group], "defaults": dict(state["defaults"])}
+    state = {**state, "param_groups": [group], "defaults": {"lr": 0.001}}
     old = at.AdamW.__new__(at.AdamW)
     old.__setstate__(copy.deepcopy(state))
     assert (old.seed, old.param_groups[0]["weights"]) == (0, None)
@@ -581,10 +609,10 @@ def test_a_dense_slot_is_encoded_where_the_group_now_asks_for_blocks():
     entry = optimizer.state[p]
     assert entry["exp_avg_sq"].dtype == torch.uint8
     form = storage.formats(optimizer.param_groups[0], RULES["adam"])
-    _, (_, after) = storage.Stored(p, entry, ["exp_avg", "exp_avg_sq"], form).read(0, 300)
+    _, (_, after) = Stored(p, entry, ["exp_avg", "exp_avg_sq"], form).read(0, 300)
     torch.testing.assert_close(after, 0.999 * before, rtol=0.25, atol=1e-8)  # coded twice, once with dither
     optimizer.param_groups[0]["state"] = "4bit"
-    with pytest.raises(ValueError, match=r"exp_avg is stored as uint8 \(300,\).*state='4bit'"):
+    with pytest.raises(ValueError, match=r"exp_avg_sq is stored as uint8 \(300,\).*state='4bit'"):
         optimizer.step()
 
 

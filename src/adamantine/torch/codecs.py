@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from adamantine.formats import block, half, split, words
-from adamantine.formats.block import BLOCK, Code
+from adamantine.formats.block import BLOCK, RELATIVE, Code
 from adamantine.rules import bind_module
 
 
@@ -66,6 +66,20 @@ def decode(stored: Tensor, headers: Tensor, n: int, code: Code) -> Tensor:
     codes = unpack(stored, n, code.bits)
     decoded: Tensor = _BLOCK.decode(codes, headers.view(-1, 1), code)
     return decoded.view(-1)[:n]
+
+
+def encode_relative(m: Tensor, v: Tensor, u: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Likewise of m in units of the root of v, in the code `RELATIVE`; v as it is kept, float32 ``[n]``."""
+    given = _blocks(u) if isinstance(u, Tensor) else u
+    codes, headers = _BLOCK.encode_relative(_blocks(m), _blocks(v), given, RELATIVE)
+    return pack(codes, m.numel(), RELATIVE.bits), headers.view(-1)
+
+
+def decode_relative(stored: Tensor, headers: Tensor, v: Tensor) -> Tensor:
+    """Stored codes, headers and v as it is kept → m, float32 ``[n]``."""
+    codes = unpack(stored, v.numel(), RELATIVE.bits)
+    decoded: Tensor = _BLOCK.decode_relative(codes, headers.view(-1, 1), _blocks(v), RELATIVE)
+    return decoded.view(-1)[: v.numel()]
 
 
 def pack(codes: Tensor, n: int, bits: int) -> Tensor:

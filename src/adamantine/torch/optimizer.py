@@ -519,6 +519,7 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("seed", 0)  # pickles from before there were formats
         self.__dict__.setdefault("offload", False)
+        self.defaults.setdefault("weights", None)
         self.__dict__.setdefault("_offloaded", Offloaded() if self.offload else None)
         self.__dict__.setdefault("_release", None)  # of a copy; loading a state dict leaves it on
         self._native = self._measured = self._laid_out = None

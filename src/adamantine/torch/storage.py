@@ -13,7 +13,6 @@ Complex numbers are pairs of real ones throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from adamantine.formats import words
-from adamantine.formats.block import BLOCK, CODES, Code
+from adamantine.formats.block import BLOCK, CODES, RELATIVE, Code
 from adamantine.rules import Rule
 from adamantine.torch import codecs
 from adamantine.torch.kernel import filled_like
@@ -34,8 +33,7 @@ ROUNDING = "rounding"
 BLOCK_BITS = {"8bit": 8, "4bit": 4}
 
 _HALF = (torch.bfloat16, torch.float16)
-_RESIDUAL_DTYPES = {"split8": torch.int8, "split16": torch.int16}
-_SPLIT8_SLOT = 3  # the place of θ's own dither behind those of the slots
+RESIDUAL_DTYPES = {"split8": torch.int8, "split16": torch.int16}
 
 Group = dict[str, Any]
 
@@ -47,18 +45,33 @@ class Formats:
     Attributes:
         slots: of each of the rule's slots ``("dense" | "8bit" | "4bit", whether it has a sign)``.
         weights: ``"nearest"``, ``"stochastic"``, ``"kahan"``, ``"split8"`` or ``"split16"``.
+        partners: of each slot the place of the second moment in whose root its codes are, or None.
     """
 
     slots: tuple[tuple[str, bool], ...]
     weights: str
+    partners: tuple[int | None, ...] = ()
+
+    def code(self, place: int) -> Code | None:
+        """The block code of the slot at this place of the rule's; None where it is dense."""
+        form, signed = self.slots[place]
+        if form == "dense":
+            return None
+        return CODES[BLOCK_BITS[form], signed] if self.partners[place] is None else RELATIVE
+
+    @property
+    def order(self) -> list[int]:
+        """The places of the slots, each behind that of its partner."""
+        return sorted(range(len(self.slots)), key=lambda place: self.partners[place] is not None)
 
     @property
     def has_blocks(self) -> bool:
         return any(form != "dense" for form, _ in self.slots)
 
-    @property
-    def has_dithered_blocks(self) -> bool:
-        return any(form != "dense" and not signed for form, signed in self.slots)
+    def is_dithered(self, place: int) -> bool:
+        """Whether the slot at this place is rounded by the dither; other codes are the nearest."""
+        form, signed = self.slots[place]
+        return form != "dense" and (not signed or self.partners[place] is not None)
 
     def is_plain(self, p: Tensor) -> bool:
         """Whether this parameter and its state are ordinary tensors, rounded to nearest."""
@@ -70,7 +83,8 @@ class Formats:
 
     def rounds(self, p: Tensor) -> bool:
         """Whether this parameter's state has a key to round by."""
-        return self.has_dithered_blocks or self.weights_of(p) in {"stochastic", "split8"}
+        dithered = any(map(self.is_dithered, range(len(self.slots))))
+        return dithered or self.weights_of(p) in {"stochastic", "split8"}
 
 
 #: Dense slots and weights rounded to nearest, of a rule of any number of slots.
@@ -79,7 +93,13 @@ PLAIN = Formats((), "nearest")
 
 def formats(group: Group, rule: Rule) -> Formats:
     """How this group's parameters are stored under this rule."""
-    return Formats(tuple(slot_formats(group, rule)), group["weights"] or "nearest")
+    slots = slot_formats(group, rule)
+    letters = list(rule.slots)
+    partners = [
+        letters.index(rule.relative[letter]) if form == "4bit" and letter in rule.relative else None
+        for letter, (form, _) in zip(letters, slots, strict=True)
+    ]
+    return Formats(tuple(slots), group["weights"] or "nearest", tuple(partners))
 
 
 def slot_formats(group: Group, rule: Rule) -> list[tuple[str, bool]]:
@@ -115,7 +135,7 @@ def check_storable(p: Tensor, name: str, how: Formats) -> None:
             f"{name} is a {type(p).__name__}, of which one process holds a part and no format knows the "
             "borders; give state='bfloat16' (or another dtype) and weights='nearest'"
         )
-    if how.weights in _RESIDUAL_DTYPES and _real_dtype(p) == torch.float16:
+    if how.weights in RESIDUAL_DTYPES and _real_dtype(p) == torch.float16:
         raise ValueError(
             f"Invalid weights: {how.weights!r} for {name}, which is float16: split weights are bfloat16 and "
             "a residual; give weights='kahan' or 'stochastic', or convert the model to bfloat16"
@@ -131,47 +151,56 @@ def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: 
         ValueError: a slot is in another block format than the group asks for.
     """
     fresh = False
-    for (letter, key), (form, signed) in zip(rule.slots.items(), how.slots, strict=True):
+    named = list(rule.slots.items())
+    for place in how.order:
+        letter, key = named[place]
         if state.get(key) is None:
             value = group[rule.initial[letter]] if letter in rule.initial else 0.0
-            if form == "dense":
+            code = how.code(place)
+            if code is None:
                 fill = complex(value, value) if p.is_complex() else value
                 state[key] = filled_like(p, fill, dense_dtype(p, slot_option(group, key)))
             else:
-                code = CODES[BLOCK_BITS[form], signed]
                 state[key], state[key + SCALE] = _constant(p, float(value), code)
             fresh = True
-        elif form != "dense" or key + SCALE in state:
-            _settle(state, p, key, form, signed)
+        elif how.slots[place][0] != "dense" or key + SCALE in state:
+            _settle(state, p, [key for _, key in named], place, how)
     return fresh
 
 
 def fill_residual(state: dict[str, Any], p: Tensor, how: Formats) -> None:
     """Make what the weights' format keeps beside them, where it is missing."""
     weights = how.weights_of(p)
-    if weights in {"kahan", *_RESIDUAL_DTYPES} and state.get(RESIDUAL) is None:
-        state[RESIDUAL] = filled_like(p, 0, _RESIDUAL_DTYPES.get(weights, p.dtype))
+    if weights in {"kahan", *RESIDUAL_DTYPES} and state.get(RESIDUAL) is None:
+        state[RESIDUAL] = filled_like(p, 0, RESIDUAL_DTYPES.get(weights, p.dtype))
 
 
-def _settle(state: dict[str, Any], p: Tensor, key: str, form: str, signed: bool) -> None:
+def _settle(state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: Formats) -> None:
     """A slot that is there, in the format that is asked for."""
+    key, form, code = keys[place], how.slots[place][0], how.code(place)
     slot, headers = state[key], state.get(key + SCALE)
     n = real(p).numel()
-    if headers is None and form != "dense" and slot.is_floating_point() | slot.is_complex():
-        code = CODES[BLOCK_BITS[form], signed]
-        codes, found = codecs.encode(real(slot.detach()).reshape(-1).float(), codecs.NEAREST, code)
-        state[key] = codes.view(_codes_shape(p, code))
-        state[key + SCALE] = found
+    is_dense = headers is None and (slot.is_floating_point() or slot.is_complex())
+    waits = [other for other, partner in enumerate(how.partners) if partner == place]
+    if is_dense and code is not None and not any(keys[other] + SCALE in state for other in waits):
+        values = real(slot.detach()).reshape(-1).float()
+        partner = how.partners[place]
+        if partner is None:
+            codes, found = codecs.encode(values, codecs.NEAREST, code)
+        else:
+            kept = read_slot(state, keys[partner], how.code(partner), 0, n)
+            codes, found = codecs.encode_relative(values, kept, codecs.NEAREST)
+        state[key], state[key + SCALE] = codes.view(_codes_shape(p, code)), found
     elif (
-        form == "dense"
+        code is None
         or headers is None
-        or (slot.dtype, slot.numel()) != (torch.uint8, codecs.packed_size(n, BLOCK_BITS[form]))
+        or (slot.dtype, slot.numel()) != (torch.uint8, codecs.packed_size(n, code.bits))
         or headers.shape != (-(-n // BLOCK),)
     ):
         raise ValueError(
             f"{key} is stored as {str(slot.dtype).removeprefix('torch.')} {tuple(slot.shape)}, not as the "
-            f"group's state={form!r} has it for a parameter of shape {tuple(p.shape)}; set group['state'] to "
-            "the format that the state was made in"
+            f"group's state={form!r} has it for a parameter of shape {tuple(p.shape)}; set group['state'] "
+            "back to the format that the state was made in, and convert it by store_as(state=…)"
         )
 
 
@@ -191,100 +220,13 @@ def widen(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-class Stored:
-    """One parameter and its slots as the rule takes them: flat pieces in row-major order, decoded.
-
-    What does not lie in that order is copied, and put back by `close`.
-    """
-
-    def __init__(self, theta: Tensor, state: dict[str, Any], keys: Sequence[str], how: Formats) -> None:
-        self._how = how
-        self._weights = how.weights_of(theta)
-        self._state = state
-        self._copied: list[tuple[Tensor, Tensor]] = []
-        self._theta = self._flat(theta)
-        self._residual = self._flat(state[RESIDUAL]) if RESIDUAL in state else None
-        self._slots = [self._flat(state[key]) for key in keys]
-        self._headers = [
-            self._flat(state[key + SCALE]) if form != "dense" else None
-            for key, (form, _) in zip(keys, how.slots, strict=True)
-        ]
-        self._key = int(state[ROUNDING]) if ROUNDING in state else 0
-        self.numel = self._theta.numel()
-
-    def _flat(self, tensor: Tensor) -> Tensor:
-        tensor = real(tensor)
-        flat = tensor.reshape(-1)
-        if flat.data_ptr() != tensor.data_ptr():
-            self._copied.append((tensor, flat))
-        return flat
-
-    def read(self, start: int, stop: int) -> tuple[Tensor, list[Tensor]]:
-        """θ and the slots of elements start to stop; start is a multiple of 128."""
-        theta = self._theta[start:stop]
-        if self._weights in _RESIDUAL_DTYPES:
-            assert self._residual is not None
-            theta = codecs.join(theta, self._residual[start:stop])
-        elif self._weights == "kahan":
-            assert self._residual is not None
-            theta = theta.float() + self._residual[start:stop].float()
-        theta = widen(theta)
-        slots = []
-        for slot, headers, (form, signed) in zip(self._slots, self._headers, self._how.slots, strict=True):
-            if headers is None:
-                slots.append(widen(slot[start:stop]))
-                continue
-            code = CODES[BLOCK_BITS[form], signed]
-            found = codecs.decode(
-                slot[_bytes(start, stop, code)], headers[_blocks(start, stop)], stop - start, code
-            )
-            slots.append(found.to(theta.dtype))
-        return theta, slots
-
-    def write(self, start: int, stop: int, theta: Tensor, slots: Sequence[Tensor]) -> None:
-        """The new θ and slots of the same elements."""
-        self._write_theta(start, stop, theta)
-        _, high = words.halves(self._key)
-        for place, (slot, headers, (form, signed), new) in enumerate(
-            zip(self._slots, self._headers, self._how.slots, slots, strict=True)
-        ):
-            if headers is None:
-                slot[start:stop].copy_(new)
-                continue
-            code = CODES[BLOCK_BITS[form], signed]
-            u = codecs.NEAREST if signed else codecs.dither(start, stop - start, high, place, new.device)
-            stored, heads = codecs.encode(new.float(), u, code)
-            slot[_bytes(start, stop, code)].copy_(stored)
-            headers[_blocks(start, stop)].copy_(heads)
-
-    def _write_theta(self, start: int, stop: int, new: Tensor) -> None:
-        theta = self._theta[start:stop]
-        if self._weights in {"exact", "nearest"}:
-            theta.copy_(new)
-            return
-        new = new.float()
-        if self._weights == "stochastic":
-            theta.copy_(codecs.stochastic(new, start, self._key, theta.dtype))
-            return
-        assert self._residual is not None
-        if self._weights == "split16":
-            short, left = codecs.split16(new)
-        elif self._weights == "split8":
-            _, high = words.halves(self._key)
-            short, left = codecs.split8(
-                new, codecs.phase(start, stop - start, high, _SPLIT8_SLOT, new.device)
-            )
-        else:
-            short = new.to(theta.dtype)
-            left = (new - short.float()).to(theta.dtype)
-        theta.copy_(short)
-        self._residual[start:stop].copy_(left)
-
-    def close(self) -> None:
-        """End the step: copies back to their places, and the next key."""
-        for tensor, flat in self._copied:
-            tensor.copy_(flat.view(tensor.shape))
-        advance_key(self._state)
+def read_slot(state: dict[str, Any], key: str, code: Code | None, start: int, stop: int) -> Tensor:
+    """Elements start to stop of a slot that is no other's partner, float32; start is a multiple of 128."""
+    slot = real(state[key]).reshape(-1)
+    if code is None:
+        return slot[start:stop].float()
+    headers = state[key + SCALE][blocks_of(start, stop)]
+    return codecs.decode(slot[bytes_of(start, stop, code)], headers, stop - start, code)
 
 
 def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
@@ -305,13 +247,13 @@ def _codes_shape(p: Tensor, code: Code) -> tuple[int, ...]:
     return tuple(shape) if code.bits == 8 else (codecs.packed_size(shape.numel(), code.bits),)
 
 
-def _bytes(start: int, stop: int, code: Code) -> slice:
+def bytes_of(start: int, stop: int, code: Code) -> slice:
     """Where the codes of elements start to stop lie; start is a multiple of 128."""
     first = start * code.bits // 8
     return slice(first, first + codecs.packed_size(stop - start, code.bits))
 
 
-def _blocks(start: int, stop: int) -> slice:
+def blocks_of(start: int, stop: int) -> slice:
     return slice(start // BLOCK, -(-stop // BLOCK))
 
 
