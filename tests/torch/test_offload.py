@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import gc
 import io
 import pickle
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -456,3 +458,10 @@ def test_what_cannot_be_mirrored_is_refused(p, message):
 def test_no_gradient_flows_through_the_host():
     with pytest.raises(ValueError, match="differentiable=True needs offload=False"):
         at.AdamW([Parameter(torch.ones(2))], differentiable=True, offload=True)
+
+
+def test_the_document_runs():
+    page = Path(__file__).parents[2] / "docs" / "offload.md"
+    failed, attempted = doctest.testfile(str(page), module_relative=False)
+    assert failed == 0
+    assert attempted > 10
