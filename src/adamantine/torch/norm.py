@@ -9,7 +9,7 @@ The kernel (native/kernel.cpp, `squares`) and `_squares_of_array` are the two te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +80,22 @@ def clip_factor(norm: float, max_norm: float | None) -> float:
         return 1.0
     factor = float(max_norm) / (norm + 1e-6)  # torch's clip_grad_norm_ has the same 1e-6
     return 1.0 if factor >= 1.0 else factor
+
+
+def nonfinite_error(norm: float, names: Mapping[Tensor, str]) -> FloatingPointError:
+    """What ``on_nonfinite="raise"`` raises for this norm; it names the parameters (all are in ``names``)."""
+    culprits = ", ".join(name for p, name in names.items() if _is_broken(p.grad))
+    return FloatingPointError(
+        f"gradients are not finite (global norm {norm}): {culprits or 'none alone: their norm overflows'}. "
+        "No parameter has moved; on_nonfinite='skip' leaves such steps out and counts them in skipped_steps"
+    )
+
+
+def _is_broken(grad: Tensor | None) -> bool:
+    if grad is None:
+        return False
+    values = grad.coalesce().values() if grad.is_sparse else grad
+    return not bool(torch.isfinite(values).all())
 
 
 def clip_grad_norm_(

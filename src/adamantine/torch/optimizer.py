@@ -23,7 +23,7 @@ from adamantine.torch.hooked import has_hooks, step_with_hooks
 from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.memory import MemoryReport
-from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, squares, total
+from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, nonfinite_error, squares, total
 from adamantine.torch.offload import Offloaded
 from adamantine.torch.options import (
     EngineName,
@@ -37,6 +37,7 @@ from adamantine.torch.options import (
     check_seed,
     check_state_keys,
     check_tensors,
+    flags_without_effect,
     settle_mode,
 )
 from adamantine.torch.plan import Plan, double, native_row, plan_of
@@ -357,11 +358,7 @@ class Optimizer(torch.optim.Optimizer):
         norm = self.last_norm = math.sqrt(self._sum_of_squares(engine, others))
         if not math.isfinite(norm) and self.on_nonfinite != "ignore":
             if self.on_nonfinite == "raise":
-                culprits = ", ".join(self._nonfinite_names()) or "none alone: their norm overflows"
-                raise FloatingPointError(
-                    f"gradients are not finite (global norm {norm}): {culprits}. No parameter has moved; "
-                    "on_nonfinite='skip' leaves such steps out and counts them in skipped_steps"
-                )
+                raise nonfinite_error(norm, name_parameters(self.param_groups))
             self.skipped_steps += 1
             return None
         return clip_factor(norm, self.max_norm)
@@ -378,13 +375,6 @@ class Optimizer(torch.optim.Optimizer):
         ordered = [(p, measured[p]) for p in self._parameters() if p in measured]
         self._measured = lambda: ordered
         return total(each for _, each in ordered)
-
-    def _nonfinite_names(self) -> Iterator[str]:
-        for p, name in name_parameters(self.param_groups).items():
-            if p.grad is not None:
-                values = p.grad.coalesce().values() if p.grad.is_sparse else p.grad
-                if not torch.isfinite(values).all():
-                    yield name
 
     def _plans(self, params: Callable[[dict[str, Any]], list[Tensor]]) -> list[Plan]:
         """Of every group, for those of its parameters that ``params`` gives of it."""
@@ -454,8 +444,9 @@ class Optimizer(torch.optim.Optimizer):
             state: ``"saved"`` keeps the formats of the checkpoint, with a warning where the constructor asked
                 for others; a checkpoint that does not say (torch.optim's) is put into those that the
                 constructor asked for, with a warning that tells the loss. ``"live"`` puts the state into the
-                optimizer's formats (None: the parameter's dtype), and the weights likewise, but for a residual
-                that would become one of another kind: `store_as` does that, once the parameters are loaded.
+                optimizer's formats (None: the parameter's dtype), and the weights likewise, but for a
+                residual that would become one of another kind: `store_as` does that, once the parameters
+                are loaded.
 
         Returns:
             What was put into another format, and the loss as measured; None where nothing was.
@@ -542,17 +533,10 @@ class Optimizer(torch.optim.Optimizer):
 
     def _warn_of_flags(self) -> None:
         """torch's flags that are accepted and change nothing, which is to be known."""
-        reasons = {
-            "fused": "no fused kernel for these parameters; the generic engine gives the same numbers",
-            "capturable": "step() reads its scalars on the host and cannot be captured in a CUDA graph; "
-            "outside of one it gives the same numbers",
-        }
         on_host = all(p.device.type == "cpu" for p in self._parameters())
-        if on_host and self.engine != "generic" and kernel is not None:
-            del reasons["fused"]
-        for flag, reason in reasons.items():
-            if self.defaults.get(flag):
-                warnings.warn(f"{type(self).__name__}({flag}=True): {reason}", UserWarning, stacklevel=4)
+        has_kernel = on_host and self.engine != "generic" and kernel is not None
+        for flag, reason in flags_without_effect(self.defaults, has_kernel).items():
+            warnings.warn(f"{type(self).__name__}({flag}=True): {reason}", UserWarning, stacklevel=4)
 
     def gradient_statistics(self) -> list[GradientStatistics]:
         """Norm and largest magnitude of each gradient, from the last step's one read of them.

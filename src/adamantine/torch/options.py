@@ -88,6 +88,20 @@ def check_flags(options: dict[str, Any], engine: EngineName) -> None:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
+def flags_without_effect(options: dict[str, Any], has_kernel: bool) -> dict[str, str]:
+    """torch's flags that are set and change nothing, each with the reason; ``fused`` asks for the kernel."""
+    reasons = {
+        "fused": "no fused kernel for these parameters; the generic engine gives the same numbers",
+        "capturable": "step() reads its scalars on the host and cannot be captured in a CUDA graph; "
+        "outside of one it gives the same numbers",
+    }
+    return {
+        flag: reason
+        for flag, reason in reasons.items()
+        if options.get(flag) and not (flag == "fused" and has_kernel)
+    }
+
+
 def check_tensors(options: dict[str, Any], foreach_refuses_tensors: bool) -> None:
     """Hyperparameters given as tensors, in torch's words."""
     betas = options.get("betas", ())

@@ -88,7 +88,7 @@ class Stored:
         advance_key(self._state)
 
     def _read_slot(self, place: int, start: int, stop: int, kept: Tensor | None = None) -> Tensor:
-        """Half precision and codes as float32, all else as it is; ``kept``: the partner, where there is one."""
+        """Half precision and codes as float32, all else as it is; ``kept``: the partner, if there is one."""
         code = self._how.code(place)
         if code is None:
             return widen(self._slots[place][start:stop])
