@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import adamantine.torch
 from adamantine.audit import Finding, audit
 from adamantine.audit.checks import CATALOGUE
-from adamantine.audit.checks.precision import threshold
+from adamantine.torch.resolution import lost_below
 
 
 def matrix(dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -419,9 +419,10 @@ def test_the_rounding_threshold(dtype: torch.dtype) -> None:
     def shrunk(r: float) -> torch.Tensor:
         return (weights.to(wide) * (1 - r)).to(dtype)
 
-    assert torch.equal(shrunk(threshold(dtype) * 0.999), weights)
-    assert not torch.equal(shrunk(threshold(dtype) * 1.01), weights)
-    assert not torch.any(shrunk(threshold(dtype) * 2.01) == weights)
+    limit = lost_below(dtype)
+    assert torch.equal(shrunk(limit * 0.999), weights)
+    assert not torch.equal(shrunk(limit * 1.01), weights)
+    assert not torch.any(shrunk(limit * 2.01) == weights)
 
 
 @pytest.mark.parametrize(
@@ -474,6 +475,69 @@ def test_epsilon_of_half_precision() -> None:
     assert found(torch.bfloat16, 1e-8) is None
     assert found(torch.float32, 1e-8) is None
     assert found(torch.float32, 0.0) == "error"  # 0/0 where a gradient is 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [(None, "error"), ("nearest", "error"), ("kahan", None), ("split8", None)]
+)
+def test_weights_that_keep_small_decay_are_no_alarm(weights: Any, expected: str | None) -> None:
+    """Ours say how they store weights: r = 1e-4 is lost to nearest alone, 1e-6 to Kahan's residual too."""
+
+    def found(lr: float, **options: Any) -> str | None:
+        model = matrix(torch.bfloat16)
+        optimizer = adamantine.torch.AdamW(
+            model.parameters(), lr=lr, weight_decay=0.1, state="float32", **options
+        )
+        return told(optimizer, model).get("rounds-to-nothing")
+
+    assert found(1e-3, weights=weights) == expected
+    # Far less than any dry run of 20 steps could see of unbiased rounding.
+    assert found(1e-6, weights="stochastic") is None
+    assert found(1e-6, weights="split8") is None
+    assert found(1e-5, weights="kahan") == "error"
+    # What stochastic rounding is for has no meaning in float32.
+    model = matrix(torch.float32)
+    float32 = adamantine.torch.AdamW(model.parameters(), lr=1e-3, weight_decay=2.8e-5, weights="stochastic")
+    assert told(float32, model).get("rounds-to-nothing") == "note"
+
+
+def test_small_gradients_in_float16_state() -> None:
+    """Ours computes in float32, where ε = 1e-8 is a number; their state loses the squares."""
+
+    def found(**options: Any) -> Any:
+        model = matrix(torch.float16)
+        optimizer = adamantine.torch.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, **options)
+        findings = [f for f in audit(optimizer, model).findings if f.code == "eps-too-small"]
+        return findings[0].reason.en if findings else None
+
+    assert "moved weights by more than 100 × lr" in found()
+    assert found(eps=1e-4) is None
+    assert found(state="float32") is None
+    assert found(state={"exp_avg_sq": "8bit"}) is None
+
+
+def test_averages_that_cannot_fall() -> None:
+    def found(dtype: torch.dtype, cls: Any = torch.optim.AdamW, **options: Any) -> str | None:
+        model = matrix(dtype)
+        optimizer = cls(model.parameters(), lr=1e-3, weight_decay=0.0, **options)
+        return told(optimizer, model).get("averages-stall")
+
+    bf16, float32 = torch.bfloat16, torch.float32
+    assert found(bf16) == "warning"
+    assert found(bf16, foreach=True) == "warning"
+    assert found(bf16, amsgrad=True) == "warning"
+    assert found(bf16, betas=(0.9, 0.99)) is None
+    assert found(float32) is None
+    assert found(bf16, torch.optim.Adamax) == "warning"
+    assert found(bf16, torch.optim.RMSprop, alpha=0.999) == "warning"
+    assert found(bf16, torch.optim.Adagrad) is None  # a sum, which is to stay
+    assert found(bf16, torch.optim.SGD, momentum=0.9) is None
+    assert found(bf16, adamantine.torch.AdamW, weights="stochastic") == "warning"
+    assert found(bf16, adamantine.torch.AdamW, weights="stochastic", state="float32") is None
+    assert found(bf16, adamantine.torch.AdamW, weights="stochastic", state="8bit") is None
+    assert found(float32, adamantine.torch.AdamW, state="bfloat16") == "warning"
+    assert found(float32, adamantine.torch.AdamW, state={"exp_avg": "bfloat16"}) is None
+    assert found(torch.float16) is None  # 2⁻¹² is less than 1 - β₂
 
 
 # Schedules

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from adamantine.audit.checks.precision import KEEP_MORE
 from adamantine.audit.distortion import Spread
 from adamantine.audit.equilibrium import RELAXES
 from adamantine.audit.ledger_watch import Watch, Watched
@@ -129,11 +130,7 @@ def _stalled(rows: _Rows) -> Iterator[Finding]:
             f"{worst.name}（{dtype}）：本应移动的元素中有 {worst.rounded:.0%} 逐位未变：更新量小于到下一个 "
             f"{dtype} 数的距离的一半。",
         ),
-        Words(
-            "Keep float32 weights and run the forward pass under torch.autocast; or use an optimizer that "
-            "rounds stochastically or carries the rounding error.",
-            "权重保留 float32，前向计算使用 torch.autocast；或改用随机舍入、补偿求和的优化器。",
-        ),
+        KEEP_MORE,
         tuple(layer.name for _, layer in stalled),
     )
 

@@ -18,6 +18,7 @@ from adamantine.audit.ledger_sample import Floats, Sample, arrays, together
 from adamantine.audit.ledger_shrink import Shrink
 from adamantine.audit.ledger_split import SLOTS, How, Step
 from adamantine.audit.ledger_whole import are_finite, norms, quick_sum
+from adamantine.torch import Optimizer
 
 #: Parts of names of state that holds what a weight of low precision cannot.
 _KEEPS_MORE = ("comp", "master", "residual", "fp32", "shift", "lo_bits")
@@ -183,7 +184,7 @@ class Watch:
             shrink.now(),
             elements=each.sample.elements,
             again=again,
-            keeps_more=any(part in str(key).lower() for key in self._state(each.p) for part in _KEEPS_MORE),
+            keeps_more=self._keeps_more(each),
         )
         each.how = found.how
         # Dear, so only where it is needed: formulas failed, or weights stayed and may have been meant to.
@@ -191,6 +192,13 @@ class Watch:
         if found.effective is not None:
             each.rates.add(step.grad, found.effective, step.lr * step.weight_decay)
         return found
+
+    def _keeps_more(self, each: Watched) -> bool:
+        """Whether a weight that stays has lost nothing: the state holds the rest, or rounding is unbiased."""
+        if isinstance(self.optimizer, Optimizer):
+            weights = self.optimizer.param_groups[each.group]["weights"] or "nearest"
+            return each.p.element_size() <= 2 and weights != "nearest"
+        return any(part in str(key).lower() for key in self._state(each.p) for part in _KEEPS_MORE)
 
     def _step(self, each: Watched, old: Floats, new: Floats, grad: Floats, slots: dict[str, Floats]) -> Step:
         group = self.optimizer.param_groups[each.group]

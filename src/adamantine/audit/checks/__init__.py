@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from adamantine.audit.checks import (
+    averages,
     default,
     dynamic,
     frozen,
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     size.size_of_decay,
     precision.rounds_to_nothing,
     precision.eps_too_small,
+    averages.averages_stall,
     plan.schedule_of_another,
     plan.schedule_ends_early,
     plan.schedule_changes_decay,
@@ -51,7 +53,7 @@ CHECKS: tuple[Check, ...] = (
     who.flattened,
 )
 
-_FAMILIES = (mode, default, membership, size, precision, plan, peak, who, frozen, dynamic)
+_FAMILIES = (mode, default, membership, size, precision, averages, plan, peak, who, frozen, dynamic)
 
 #: Every finding that there is, by its code; those of the ledger too.
 CATALOGUE: dict[str, Kind] = {kind.code: kind for family in _FAMILIES for kind in family.KINDS}

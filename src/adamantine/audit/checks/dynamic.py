@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adamantine.audit.checks.kind import Kind
+from adamantine.audit.checks.precision import KEEP_MORE
 from adamantine.report.words import Words
 
 STALLED_UPDATES = Kind(
@@ -14,10 +15,7 @@ STALLED_UPDATES = Kind(
         "it was.",
         "在低精度下，若一步小于到下一个可表示数距离的一半，权重就不会变。",
     ),
-    remedy=Words(
-        "Keep float32 weights and use autocast, or an optimizer with float32 copies or stochastic rounding.",
-        "权重保持 float32 并使用 autocast，或换用带 float32 副本或随机舍入的优化器。",
-    ),
+    remedy=KEEP_MORE,
     source="pytorch issue 120376; FlashOptim's stall detector",
 )
 NONFINITE_GRADIENTS = Kind(

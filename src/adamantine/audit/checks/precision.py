@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +18,20 @@ from adamantine.probe.quiet import undisturbed
 from adamantine.probe.stepping import make_ready, take_step
 from adamantine.report.numbers import setting
 from adamantine.report.words import Words
+from adamantine.torch import Optimizer
+from adamantine.torch.resolution import lost_below
 
 #: Decay-only steps of a dry run. Stochastic rounding at a tenth of the threshold moves one of 64 weights in
 #: them with a probability of 1 - (1 - 0.1)^(64·20), which is 1 in double precision.
 _STEPS = 20
+_FAR = 100  # times lr, in two steps of which each is to be about lr
+
+KEEP_MORE = Words(
+    "Keep float32 weights and use autocast, or an optimizer with float32 copies or stochastic rounding "
+    "(adamantine.torch: weights='stochastic').",
+    "权重保持 float32 并使用 autocast，或换用带 float32 副本或随机舍入的优化器"
+    "（adamantine.torch：weights='stochastic'）。",
+)
 
 ROUNDS_TO_NOTHING = Kind(
     code="rounds-to-nothing",
@@ -32,10 +43,7 @@ ROUNDS_TO_NOTHING = Kind(
         "θ·(1 - r) 会舍入到该 dtype 最近的数。当 r < 2⁻⁹（bfloat16）、2⁻¹²（float16）、2⁻²⁵（float32）时，"
         "结果就是 θ 本身。无论多少步，权重都不变。",
     ),
-    remedy=Words(
-        "Keep float32 weights and use autocast, or an optimizer with float32 copies or stochastic rounding.",
-        "权重保持 float32 并使用 autocast，或换用带 float32 副本或随机舍入的优化器。",
-    ),
+    remedy=KEEP_MORE,
     source="NVIDIA-NeMo/Automodel pull 3444; pytorch issue 120376; computed for every dtype in the tests",
 )
 EPS_TOO_SMALL = Kind(
@@ -49,8 +57,10 @@ EPS_TOO_SMALL = Kind(
         "的梯度的平方也会变成 0：更新就成了 0/0 或 m/0。",
     ),
     remedy=Words(
-        "Keep float32 weights and use autocast; with float16 weights, eps=1e-4.",
-        "权重保持 float32 并使用 autocast；若权重必须是 float16，用 eps=1e-4。",
+        "Keep float32 weights and use autocast; with float16 weights, eps=1e-4, or state of another dtype "
+        "(adamantine.torch: state='float32').",
+        "权重保持 float32 并使用 autocast；若权重必须是 float16，用 eps=1e-4，或让状态用别的 dtype"
+        "（adamantine.torch：state='float32'）。",
     ),
     source="pytorch issue 147437; chainer issue 6299; discuss.pytorch.org/t/1765",
 )
@@ -58,15 +68,10 @@ EPS_TOO_SMALL = Kind(
 KINDS = (ROUNDS_TO_NOTHING, EPS_TOO_SMALL)
 
 
-def threshold(dtype: torch.dtype) -> float:
-    """The largest r for which θ·(1 - r) rounds to θ for every θ: half an ulp below a power of two.
-
-    >>> threshold(torch.bfloat16) == 2**-9, threshold(torch.float16) == 2**-12
-    (True, True)
-    >>> threshold(torch.float32) == 2**-25
-    True
-    """
-    return torch.finfo(dtype).eps / 4
+def threshold(group: Group, dtype: torch.dtype) -> float:
+    """The largest r for which θ·(1 - r) rounds to θ for every θ, as this group stores weights."""
+    ours = isinstance(group.optimizer, Optimizer)
+    return lost_below(dtype, (group.settings.get("weights") if ours else None) or "nearest")
 
 
 def rounds_to_nothing(subject: Subject) -> Iterator[Finding]:
@@ -77,8 +82,9 @@ def rounds_to_nothing(subject: Subject) -> Iterator[Finding]:
         shrink = group.peak_shrink
         if not group.acts or not shrink or group.behaviour.decay == "l2":
             continue
-        for dtype, members in _by_dtype(group).items():
-            if shrink >= threshold(dtype) or not _stays(group, dtype):
+        for dtype, members in by_dtype(group).items():
+            lost = threshold(group, dtype)
+            if shrink >= lost or not _stays(group, dtype):
                 continue
             name = str(dtype).removeprefix("torch.")
             yield ROUNDS_TO_NOTHING.finding(
@@ -89,11 +95,11 @@ def rounds_to_nothing(subject: Subject) -> Iterator[Finding]:
                 ),
                 reason=Words(
                     f"A step that removes {percent(shrink)} of a weight is rounded away below "
-                    f"{setting(threshold(dtype))} = 2^{_power(threshold(dtype))}: {_STEPS} decay-only "
+                    f"{setting(lost)} = 2^{_power(lost)}: {_STEPS} decay-only "
                     f"steps of {class_name(group.optimizer)} at the peak lr left every {name} weight as it "
                     "was.",
-                    f"每步去掉 {percent(shrink)}，低于 {setting(threshold(dtype))} = "
-                    f"2^{_power(threshold(dtype))} 就会被舍入掉：{class_name(group.optimizer)} "
+                    f"每步去掉 {percent(shrink)}，低于 {setting(lost)} = "
+                    f"2^{_power(lost)} 就会被舍入掉：{class_name(group.optimizer)} "
                     f"以峰值学习率做 {_STEPS} 步纯衰减，{name} 权重分毫未变。",
                 ),
                 parameters=members,
@@ -108,8 +114,8 @@ def eps_too_small(subject: Subject) -> Iterator[Finding]:
         eps = group.settings.get("eps")
         if not isinstance(eps, int | float | Tensor) or group.behaviour.adaptive is False:
             continue
-        for dtype, members in _by_dtype(group).items():
-            if float(torch.tensor(number(eps), dtype=dtype)) > 0 or not _breaks(group, dtype):
+        for dtype, members in by_dtype(group).items():
+            if float(torch.tensor(number(eps), dtype=dtype)) > 0 or not (broken := _breaks(group, dtype)):
                 continue
             name = str(dtype).removeprefix("torch.")
             yield EPS_TOO_SMALL.finding(
@@ -119,17 +125,16 @@ def eps_too_small(subject: Subject) -> Iterator[Finding]:
                 ),
                 reason=Words(
                     f"The smallest positive {name} is {setting(_smallest(dtype))}. A dry run of "
-                    f"{class_name(group.optimizer)} with gradients of 0 and 1e-5 gave infinite or NaN "
-                    "weights.",
+                    f"{class_name(group.optimizer)} with {broken.en}.",
                     f"{name} 的最小正数是 {setting(_smallest(dtype))}。{class_name(group.optimizer)} "
-                    "在梯度为 0 和 1e-5 的试运行中得到了无穷或 NaN 的权重。",
+                    f"在{broken.zh}。",
                 ),
                 parameters=members,
                 groups=[group],
             )
 
 
-def _by_dtype(group: Group) -> dict[torch.dtype, list[Parameter]]:
+def by_dtype(group: Group) -> dict[torch.dtype, list[Parameter]]:
     found: dict[torch.dtype, list[Parameter]] = {}
     for parameter in group.members:
         tensor = parameter.tensor
@@ -145,15 +150,32 @@ def _stays(group: Group, dtype: torch.dtype) -> bool:
     return moved is not None and torch.equal(moved, weight)
 
 
-def _breaks(group: Group, dtype: torch.dtype) -> bool:
-    """Whether tiny and zero gradients give a weight that is not finite."""
-    gradient = torch.tensor([0.0, 1e-5], dtype=torch.float64).repeat(32).reshape(8, 8).to(dtype)
-    moved = _stepped(group, torch.ones(8, 8, dtype=dtype), [gradient] * 3)
-    return moved is not None and not bool(torch.isfinite(moved).all())
+def _breaks(group: Group, dtype: torch.dtype) -> Words | None:
+    """What tiny and zero gradients do to a weight of 1: not finite, or steps that no lr means."""
+    tiny = torch.tensor([0.0, 1e-5], dtype=torch.float64).repeat(32).reshape(8, 8).to(dtype)
+    moved = _stepped(group, torch.ones(8, 8, dtype=dtype), [tiny] * 3)
+    if moved is not None and not bool(torch.isfinite(moved).all()):
+        return Words(
+            "gradients of 0 and 1e-5 gave infinite or NaN weights",
+            "梯度为 0 和 1e-5 的试运行中得到了无穷或 NaN 的权重",
+        )
+    small = torch.full((8, 8), 1e-3, dtype=dtype)
+    moved = _stepped(group, torch.ones(8, 8, dtype=dtype), [small, torch.zeros_like(small)])
+    if moved is None or not float((moved.float() - 1).abs().max()) > _FAR * group.peak_lr:
+        return None
+    return Words(
+        f"a gradient of 1e-3 and one of 0 moved weights by more than {_FAR} × lr: 1e-6 is 0 in the state",
+        f"梯度先为 1e-3 再为 0 的试运行中，权重移动了超过 {_FAR} × lr：1e-6 在状态中是 0",
+    )
 
 
 def _stepped(group: Group, weight: Tensor, gradients: list[Tensor]) -> Tensor | None:
     """The weight after steps of the group's optimizer at its peak lr; None where it cannot be tried."""
+    return None if run(group, weight, gradients) is None else weight.detach()
+
+
+def run(group: Group, weight: Tensor, gradients: list[Tensor]) -> Any:
+    """The optimizer that took these steps at the group's peak lr; None where it cannot be tried."""
     raw = group.optimizer.param_groups[group.place]
     # In the group's own type: torchao's optimizers refuse a number where they keep a tensor.
     lr = torch.full_like(raw["lr"], group.peak_lr) if isinstance(raw.get("lr"), Tensor) else group.peak_lr
@@ -166,7 +188,7 @@ def _stepped(group: Group, weight: Tensor, gradients: list[Tensor]) -> Tensor | 
                 take_step(optimizer, [weight], [gradient])
     except Exception:  # an optimizer may do anything
         return None
-    return weight.detach()
+    return optimizer
 
 
 def _smallest(dtype: torch.dtype) -> float:

@@ -6,7 +6,10 @@ import torch
 from torch import nn
 
 SOURCE = "https://github.com/areal-project/AReaL/pull/1634"
-FINDINGS = {"stalled-updates": ["0.weight", "2.weight"]}
+FINDINGS = {
+    "stalled-updates": ["0.weight", "2.weight"],
+    "averages-stall": ["0.weight", "2.weight"],  # β₂ = 0.999 in bfloat16 state
+}
 PLAN = {"steps": 2_000}
 
 

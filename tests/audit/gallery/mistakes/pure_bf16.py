@@ -4,7 +4,10 @@ import torch
 from torch import nn
 
 SOURCE = "https://github.com/NVIDIA-NeMo/Automodel/pull/3444"
-FINDINGS = {"rounds-to-nothing": ["0.weight", "2.weight"]}
+FINDINGS = {
+    "rounds-to-nothing": ["0.weight", "2.weight"],
+    "averages-stall": ["0.weight", "2.weight"],  # β₂ = 0.999 in bfloat16 state
+}
 NOTES = ["timescale-too-long"]  # η·λ = 6e-7 would be weak in float32 too
 PLAN = {"steps": 10_000}
 

@@ -1,0 +1,24 @@
+"""bfloat16 weights rounded stochastically, state in 8 bits: nothing is lost on average."""
+
+import torch
+from torch import nn
+
+import adamantine.torch
+
+PLAN = {"steps": 10_000}
+
+
+def build() -> tuple[nn.Module, torch.optim.Optimizer]:
+    model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.GELU(), nn.Linear(32, 4, bias=False))
+    model.to(torch.bfloat16)
+    return model, adamantine.torch.AdamW(
+        model.parameters(), lr=1e-3, weight_decay=0.1, state="8bit", weights="stochastic"
+    )
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for _ in range(30):
+        optimizer.zero_grad()
+        x = torch.randn(64, 16, dtype=torch.bfloat16)
+        (model(x).float() - x[:, :4].float()).square().mean().backward()
+        optimizer.step()
