@@ -109,17 +109,33 @@ def test_the_same_format_in_other_words_is_no_news():
     at.AdamW(list(model.items()), state="8bit").load_state_dict(optimizer.state_dict())
 
 
-def reference_loss(values, bits, signed):
-    """By the NumPy text alone: (‖x̂ - x‖/‖x‖, the largest error over the largest value of its block)."""
-    code = block.CODES[bits, signed]
-    errors, norms, worst = 0.0, 0.0, 0.0
-    for x in values:
-        x = x.float().reshape(-1).numpy()
-        rows = np.pad(x, (0, -len(x) % block.BLOCK)).reshape(-1, block.BLOCK)
-        off = np.abs(block.decode(*block.encode(rows, 0.5, code), code).astype(np.float64) - rows)
-        errors, norms = errors + (off**2).sum(), norms + (rows.astype(np.float64) ** 2).sum()
-        worst = max(worst, (off.max(1) / np.abs(rows).max(1)).max())
-    return (errors / norms) ** 0.5, worst
+def in_blocks(x):
+    x = x.float().reshape(-1).numpy()
+    return np.pad(x, (0, -len(x) % block.BLOCK)).reshape(-1, block.BLOCK)
+
+
+def reference_loss(entries, bits):
+    """By the NumPy texts alone, per slot: (‖x̂ - x‖/‖x‖, the largest error over the largest of its block)."""
+    kept = {"exp_avg": [], "exp_avg_sq": []}
+    for entry in entries:
+        m, v = in_blocks(entry["exp_avg"]), in_blocks(entry["exp_avg_sq"])
+        code = block.CODES[bits, False]
+        v_kept = block.decode(*block.encode(v, 0.5, code), code)
+        if bits == 4:
+            codes, headers = block.encode_relative(m, v_kept, 0.5, block.RELATIVE)
+            m_kept = block.decode_relative(codes, headers, v_kept, block.RELATIVE)
+        else:
+            m_kept = block.decode(*block.encode(m, 0.5, block.CODES[bits, True]), block.CODES[bits, True])
+        kept["exp_avg"].append((m, m_kept))
+        kept["exp_avg_sq"].append((v, v_kept))
+    losses = {}
+    for slot, pairs in kept.items():
+        off = [np.abs(after.astype(np.float64) - before) for before, after in pairs]
+        error = sum((each**2).sum() for each in off)
+        norm = sum((before.astype(np.float64) ** 2).sum() for before, _ in pairs)
+        shares = [each.max(1) / np.abs(before).max(1) for each, (before, _) in zip(off, pairs, strict=True)]
+        losses[slot] = ((error / norm) ** 0.5, np.concatenate(shares).max())
+    return losses
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -132,10 +148,9 @@ def test_live_converts_and_returns_the_loss(bits):
         ("exp_avg_sq", "float32", f"{bits}bit"),
     ]
     elements = sum(p.numel() for p in model.values())
-    for each, signed in zip(change.slots, (True, False), strict=True):
-        stored = [optimizer.state[p][each.slot] for p in model.values()]
-        expected = reference_loss(stored, bits, signed)
-        np.testing.assert_allclose((each.error, each.worst), expected, rtol=1e-9)
+    expected = reference_loss([optimizer.state[p] for p in model.values()], bits)
+    for each in change.slots:
+        np.testing.assert_allclose((each.error, each.worst), expected[each.slot], rtol=1e-9)
         assert each.worst_at.strip("'") in SHAPES
         assert each.bytes_before == 4 * elements
         assert each.parameters == len(SHAPES)
@@ -155,6 +170,25 @@ def test_eight_bits_into_float32_are_exact_and_back():
     loss = back.load_state_dict(other.state_dict(), state="live")
     # Predicted: the numbers lie on the curve of their codes, and on another where the range is chosen anew.
     assert max(each.worst for each in loss.slots) < 0.02
+
+
+def test_a_first_moment_in_units_of_the_second_follows_it():
+    """4-bit codes of m mean something else as soon as v is stored otherwise: both are made anew."""
+    _, optimizer = trained(torch.float32, state={"exp_avg": "4bit", "exp_avg_sq": "float32"})
+    wide = copy.deepcopy(optimizer)
+    assert wide.store_as(state="float32").is_exact
+    change = optimizer.store_as(state="4bit")
+    assert [(each.slot, each.before, each.after) for each in change.slots] == [
+        ("exp_avg", "4bit", "4bit"),
+        ("exp_avg_sq", "float32", "4bit"),
+    ]
+    expected = reference_loss([wide.state[p] for p in params_of(wide)], 4)
+    for each in change.slots:
+        np.testing.assert_allclose((each.error, each.worst), expected[each.slot], rtol=1e-9)
+
+
+def params_of(optimizer):
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def test_live_none_is_the_parameters_dtype():
@@ -306,6 +340,16 @@ def test_a_forged_state_is_refused_and_changes_nothing(edit, message, state):
     with pytest.raises(ValueError, match=message):
         optimizer.load_state_dict(state_dict, state=state)
     assert state_bits(optimizer) == before
+
+
+def test_codes_in_units_of_what_is_not_there():
+    _, optimizer = trained(state="4bit")
+    state_dict = copy.deepcopy(optimizer.state_dict())
+    state_dict["state"][1]["exp_avg_sq"] = None
+    with pytest.raises(
+        ValueError, match="exp_avg of 'tiny' is in units of exp_avg_sq, which it does not have"
+    ):
+        optimizer.load_state_dict(state_dict)
 
 
 def test_what_these_parameters_cannot_have_is_refused():

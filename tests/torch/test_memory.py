@@ -123,6 +123,17 @@ def test_the_table():
     assert lines[4] == "with gradient release, a step finds at most 2,136 bytes (7.120 per element)"
 
 
+def test_offload_has_weights_and_gradients_twice():
+    p = nn.Parameter(torch.zeros(300))
+    optimizer = at.AdamW([p], offload=True)
+    p.sum().backward()
+    optimizer.step()
+    report = optimizer.memory_report()
+    assert report.predicted["weights on the host"] == report.actual["weights on the host"] == 1200
+    assert report.predicted["gradients on the host"] == 1200
+    assert report.actual["gradients on the host"] in {0, 1200}, "brought, or not needed any more"
+
+
 def test_no_parameters_are_no_error():
     optimizer = at.SGD([nn.Parameter(torch.zeros(0))])
     assert optimizer.memory_report().actual_bytes == 0

@@ -7,7 +7,7 @@ their blocks int32 under the key with ``_scale`` behind.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,10 +20,18 @@ from adamantine.checkpoint.errors import CheckpointError
 from adamantine.formats.block import BLOCK, CODES
 from adamantine.rules import RULES
 from adamantine.torch import codecs
-from adamantine.torch.storage import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE
+from adamantine.torch.storage import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE, real
 
 #: Keys of slots without a sign, of all rules.
 UNSIGNED = frozenset(rule.slots[letter] for rule in RULES.values() for letter in rule.unsigned)
+#: Slot → the slot in whose root its 4-bit codes are, in all rules that have both.
+PARTNER = {
+    rule.slots[letter]: rule.slots[other]
+    for rule in RULES.values()
+    for letter, other in rule.relative.items()
+}
+#: Gives the tensor behind one of the contents', which is perhaps on the meta device.
+Fetch = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class Coded:
         form: ``"8bit"`` or ``"4bit"``.
         shape: of the numbers: the parameter's, with a last axis of 2 if that is complex.
         is_complex: whether it is.
-        codes, headers: as stored; perhaps on the meta device.
+        codes, headers: as stored.
+        partner: the slot in whose root the codes are: coded itself, or dense; None where in no one's.
     """
 
     slot: str
@@ -44,32 +53,49 @@ class Coded:
     is_complex: bool
     codes: Tensor
     headers: Tensor
+    partner: Coded | Tensor | None
 
-    def decode(self, codes: Tensor, headers: Tensor) -> Tensor:
+    def decode(self, fetch: Fetch) -> Tensor:
         """The numbers, float32 or complex64, in the parameter's shape."""
-        code = CODES[BLOCK_BITS[self.form], self.slot not in UNSIGNED]
-        flat = codecs.decode(codes.reshape(-1), headers, math.prod(self.shape), code)
-        numbers = flat.view(self.shape)
+        numbers = self._flat(fetch).view(self.shape)
         return torch.view_as_complex(numbers) if self.is_complex else numbers
+
+    def _flat(self, fetch: Fetch) -> Tensor:
+        codes, headers = fetch(self.codes).reshape(-1), fetch(self.headers)
+        if self.partner is None:
+            code = CODES[BLOCK_BITS[self.form], self.slot not in UNSIGNED]
+            return codecs.decode(codes, headers, math.prod(self.shape), code)
+        if isinstance(self.partner, Coded):
+            return codecs.decode_relative(codes, headers, self.partner._flat(fetch))
+        dense = real(fetch(self.partner)).reshape(-1).float()
+        return codecs.decode_relative(codes, headers, dense)
 
 
 def coded_slots(group: Group, parameter: Parameter) -> Iterator[Coded]:
     """Those of one parameter."""
-    state = group.hyper.get("state")
-    for slot, codes in (parameter.state or {}).items():
-        form = state.get(slot) if isinstance(state, dict) else state
-        headers = (parameter.state or {}).get(f"{slot}{SCALE}")
-        if not isinstance(form, str) or form not in BLOCK_BITS:
-            continue
-        if not isinstance(codes, Tensor) or not isinstance(headers, Tensor) or codes.dtype != torch.uint8:
-            continue
-        is_complex = NAMED[parameter.dtype].is_complex if parameter.dtype in NAMED else False
-        shape = tuple(codes.shape) if parameter.shape is None else parameter.shape
-        if parameter.shape is None and form == "4bit":
-            shape = (2 * codes.numel(),)  # or one less, which nothing tells
-        elif is_complex and parameter.shape is not None:
-            shape = (*shape, 2)
-        yield Coded(str(slot), form, shape, is_complex, codes, headers)
+    for slot in parameter.state or {}:
+        if (coded := _coded(slot, group, parameter)) is not None:
+            yield coded
+
+
+def _coded(slot: Any, group: Group, parameter: Parameter) -> Coded | None:
+    entry = parameter.state or {}
+    option = group.hyper.get("state")
+    form = option.get(slot) if isinstance(option, dict) else option
+    codes, headers = entry.get(slot), entry.get(f"{slot}{SCALE}")
+    if not isinstance(form, str) or form not in BLOCK_BITS:
+        return None
+    if not isinstance(codes, Tensor) or not isinstance(headers, Tensor) or codes.dtype != torch.uint8:
+        return None
+    is_complex = NAMED[parameter.dtype].is_complex if parameter.dtype in NAMED else False
+    if parameter.shape is not None:
+        shape = (*parameter.shape, 2) if is_complex else parameter.shape
+    else:  # of an odd number of 4-bit codes nothing tells that it is odd
+        shape = tuple(codes.shape) if form == "8bit" else (2 * codes.numel(),)
+    other = PARTNER.get(slot) if form == "4bit" else None
+    dense = entry.get(other) if other is not None else None
+    partner = _coded(other, group, parameter) or (dense if isinstance(dense, Tensor) else None)
+    return Coded(str(slot), form, shape, is_complex, codes, headers, partner)
 
 
 def is_ours(contents: Contents) -> bool:
@@ -87,17 +113,25 @@ def check(contents: Contents, source: str) -> None:
         return
     for index, parameter in enumerate(contents.parameters):
         for coded in coded_slots(contents.groups[parameter.group], parameter):
+            at = f"{source}: {coded.slot} of {parameter.name or f'parameter {index}'}"
             count = math.prod(coded.shape)
             size = codecs.packed_size(count, BLOCK_BITS[coded.form])
             blocks = -(-count // BLOCK)
             headers = coded.headers
+            if isinstance(coded.partner, Tensor) and coded.partner.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{at} is in units of a slot of shape {tuple(coded.partner.shape)}: the state is damaged"
+                )
             if coded.codes.numel() != size or headers.dtype != torch.int32 or headers.shape != (blocks,):
                 raise CheckpointError(
-                    f"{source}: {coded.slot} of {parameter.name or f'parameter {index}'} has "
-                    f"{coded.codes.numel()} bytes of codes and {tuple(headers.shape)} headers of "
+                    f"{at} has {coded.codes.numel()} bytes of codes and {tuple(headers.shape)} headers of "
                     f"{headers.dtype}; {count} numbers in {coded.form} have {size} and ({blocks},) of "
                     "torch.int32: the state is damaged"
                 )
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def decoded(contents: Contents) -> tuple[Contents, list[str], list[str]]:
@@ -107,7 +141,7 @@ def decoded(contents: Contents) -> tuple[Contents, list[str], list[str]]:
     for parameter in contents.parameters:
         entry: dict[Any, Any] = dict(parameter.state or {})
         for coded in coded_slots(contents.groups[parameter.group], parameter):
-            entry[coded.slot] = coded.decode(coded.codes, coded.headers)
+            entry[coded.slot] = coded.decode(_itself)
             del entry[f"{coded.slot}{SCALE}"]
             codes += 1
         residuals += entry.pop(RESIDUAL, None) is not None

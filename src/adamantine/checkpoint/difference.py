@@ -120,7 +120,11 @@ def _compare(at: str, one: Leaf, other: Leaf) -> TensorChange | None:
 
 def _bits(leaf: Leaf) -> list[memoryview]:
     """The tensor's, and those of its headers."""
-    return [bytes_of(leaf.read()), *([bytes_of(leaf.code[1]())] if leaf.code else [])]
+    parts = [leaf.read()]
+    if leaf.code is not None:
+        coded, fetch = leaf.code
+        parts.append(fetch(coded.headers))
+    return [bytes_of(part) for part in parts]
 
 
 def _same_value(one: Any, other: Any) -> bool:

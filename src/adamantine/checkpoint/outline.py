@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adamantine.checkpoint import dtypes
-from adamantine.checkpoint.codes import Coded, coded_slots, is_ours
+from adamantine.checkpoint.codes import Coded, Fetch, coded_slots, is_ours
 from adamantine.checkpoint.contents import Contents
 from adamantine.checkpoint.names import tell_all
 from adamantine.checkpoint.reader import open_store
@@ -27,14 +27,14 @@ class Leaf:
         dtype: torch's name of it.
         shape: its own.
         read: gives the tensor, checked against its checksum where there is one.
-        code: of a slot in a block format: which, and its headers.
+        code: of a slot in a block format: which, and what reads the tensors it consists of.
         is_headers: whether it is the headers of such a slot, which are compared and looked at with that.
     """
 
     dtype: str
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
-    code: tuple[Coded, Callable[[], Tensor]] | None = None
+    code: tuple[Coded, Fetch] | None = None
     is_headers: bool = False
 
     @property
@@ -51,8 +51,8 @@ class Leaf:
         """The values: what codes stand for, else the tensor itself; complex ones as pairs where coded."""
         if self.code is None:
             return self.read()
-        coded, headers = self.code
-        decoded = coded.decode(self.read(), headers())
+        coded, fetch = self.code
+        decoded = coded.decode(fetch)
         return torch.view_as_real(decoded) if decoded.is_complex() else decoded
 
     @property
@@ -172,14 +172,14 @@ def _own(path: Path) -> Outline:
     }
     headers = {id(each.headers) for each in coded.values()}
 
-    def reader(tensor: Tensor) -> Callable[[], Tensor]:
-        return lambda: store.tensor(names[id(tensor)])
+    def fetch(tensor: Tensor) -> Tensor:
+        return store.tensor(names[id(tensor)])
 
     def leaf(tensor: Tensor) -> Leaf:
         row = store.stored[names[id(tensor)]]
         each = coded.get(id(tensor))
-        code = (each, reader(each.headers)) if each else None
-        return Leaf(row.dtype, row.shape, reader(tensor), code, id(tensor) in headers)
+        code = (each, fetch) if each else None
+        return Leaf(row.dtype, row.shape, lambda: fetch(tensor), code, id(tensor) in headers)
 
     return Outline(store.path, "adamantine", contents, leaf, [])
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Kinds of bytes beside the slots, in the order of the table.
 WEIGHTS, GRADIENT, SCALES, RESIDUAL, NUMBERS = "weights", "gradient", "scales", "residual", "numbers"
+#: Beside the state, what ``offload=True`` has in host memory: the weights again, and gradients on arrival.
+HOST_WEIGHTS, HOST_GRADIENT = "weights on the host", "gradients on the host"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,10 @@ class MemoryRow:
         shape: of the parameter, or of this process's part of it.
         predicted: kind → bytes, of weights, gradient and complete state, from shapes and options alone.
             Kinds are ``"weights"``, ``"gradient"``, each slot's key, ``"scales"`` (of block formats),
-            ``"residual"`` and ``"numbers"`` (step count, rounding key). A frozen parameter has weights only.
-        actual: likewise, of the tensors that are there now; what does not exist yet, or is None, is missing.
+            ``"residual"`` and ``"numbers"`` (step count, rounding key); with ``offload=True`` also
+            ``"weights on the host"`` and ``"gradients on the host"``. A frozen parameter has weights only.
+        actual: likewise, of the tensors that are there now, but for the mirrors on the host; what does not
+            exist yet, or is None, is missing.
     """
 
     name: str
@@ -50,7 +54,7 @@ class MemoryReport:
     Attributes:
         rows: one per parameter, in the order of the groups.
         actual: kind → bytes of all parameters now, each piece of memory counted once and whole: tied
-            weights one time, a flat buffer with all that lies in it.
+            weights one time, a flat buffer with all that lies in it. Mirrors on the host are here.
     """
 
     rows: tuple[MemoryRow, ...]
@@ -124,6 +128,9 @@ def report(optimizer: Optimizer) -> MemoryReport:
                 actual[kind] += _nbytes(tensor)
                 counted.add(kind, tensor)
             rows.append(MemoryRow(names[p], tuple(_local(p).shape), _predict(optimizer, group, p), actual))
+    if optimizer._offloaded is not None:
+        mirrors = zip((HOST_WEIGHTS, HOST_GRADIENT), optimizer._offloaded.nbytes(), strict=True)
+        counted.total |= {kind: size for kind, size in mirrors if size}
     return MemoryReport(tuple(rows), counted.total)
 
 
@@ -135,6 +142,8 @@ def _predict(optimizer: Optimizer, group: dict[str, Any], p: Tensor) -> dict[str
     if not p.requires_grad:
         return found
     found[GRADIENT] = count * part.itemsize
+    if optimizer.offload:
+        found |= {HOST_WEIGHTS: found[WEIGHTS], HOST_GRADIENT: found[GRADIENT]}
     rule = optimizer.rule(group)
     how = storage.formats(group, rule)
     reals = 2 * count if p.is_complex() else count
@@ -219,5 +228,5 @@ def _per_element(size: int, elements: int) -> str:
 
 def _place(kind: str) -> tuple[int, str]:
     """Weights, gradients, the slots, the rest."""
-    fixed = {WEIGHTS: 0, GRADIENT: 1, SCALES: 3, RESIDUAL: 4, NUMBERS: 5}
+    fixed = {WEIGHTS: 0, GRADIENT: 1, SCALES: 3, RESIDUAL: 4, NUMBERS: 5, HOST_WEIGHTS: 6, HOST_GRADIENT: 7}
     return fixed.get(kind, 2), kind

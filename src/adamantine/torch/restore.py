@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from adamantine.formats.block import BLOCK
-from adamantine.torch import codecs, recode, storage
+from adamantine.torch import codecs, storage
+from adamantine.torch.masters import WITH_RESIDUAL, residual_dtype
 from adamantine.torch.options import check_state_keys
-from adamantine.torch.recode import WITH_RESIDUAL, Policy, Transfer
+from adamantine.torch.recode import drop_superfluous
+from adamantine.torch.recode_slots import recode_slots
 from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE
 from adamantine.torch.storage_change import Account
+from adamantine.torch.transfer import Policy, Transfer
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -51,7 +54,14 @@ def settle(
     group["weights"] = statement["weights"]
     if policy == "as live" and not _needs_weights(statement["weights"], live["weights"]):
         group["weights"] = live["weights"]
-    transfer = Transfer(group, rule, storage.formats(statement, rule), storage.formats(group, rule), policy)
+    transfer = Transfer(
+        group,
+        rule,
+        saved=storage.formats(statement, rule),
+        live=storage.formats(group, rule),
+        policy=policy,
+        on_host=optimizer.offload,
+    )
     said = []
     asked = [storage.slot_option(live, key) for key in keys]
     kept = [storage.slot_option(group, key) for key in keys]
@@ -105,7 +115,15 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
                 f"the checkpoint's {key}{SCALE} of {name} has a negative header, and no scale is negative: "
                 "the state is damaged"
             )
-    if entry.get(RESIDUAL) is not None and (dtype := recode.residual_dtype(param, transfer.live)) is not None:
+    for key, partner in zip(rule.slots.values(), transfer.saved.partners, strict=True):
+        if partner is not None and entry.get(key) is not None:
+            other = list(rule.slots.values())[partner]
+            if entry.get(other) is None:
+                raise ValueError(
+                    f"the checkpoint's {key} of {name} is in units of {other}, which it does not have: the "
+                    "state is damaged"
+                )
+    if entry.get(RESIDUAL) is not None and (dtype := residual_dtype(param, transfer.live)) is not None:
         weights = f"weights={transfer.live.weights!r} of {param.dtype} parameters"
         _check(entry[RESIDUAL], dtype, tuple(param.shape), f"{RESIDUAL} of {name}", weights)
     if entry.get(ROUNDING) is not None:
@@ -157,23 +175,26 @@ def restore(
     rule = transfer.rule
     made: dict[str, Any] = {}
     if transfer.policy != "as saved":
-        made = recode.recode_slots(param, name, transfer, entry, account)
+        made = recode_slots(param, name, transfer, entry, account)
     on_device = {RESIDUAL, *(key + end for key in rule.slots.values() for end in ("", SCALE))}
-    restored = {key: _copy(value, param, key in on_device) for key, value in entry.items() if key not in made}
+    device = transfer.device(param)
+    restored = {
+        key: _copy(value, param, device, key in on_device) for key, value in entry.items() if key not in made
+    }
     restored |= made
-    recode.drop_superfluous(restored, param, rule, transfer.live)
+    drop_superfluous(restored, param, rule, transfer.live)
     return restored
 
 
 def drops_residual(entry: Mapping[str, Any], param: Tensor, transfer: Transfer) -> bool:
     """Whether the entry holds a part of the weights that this parameter has no place for."""
     residual = entry.get(RESIDUAL)
-    has_place = recode.residual_dtype(param, transfer.live) is not None
+    has_place = residual_dtype(param, transfer.live) is not None
     return isinstance(residual, Tensor) and not has_place and bool(residual.any())
 
 
-def _copy(value: Any, param: Tensor, on_device: bool) -> Any:
+def _copy(value: Any, param: Tensor, device: torch.device, on_device: bool) -> Any:
     if isinstance(value, Tensor):
         like_param = value.shape == param.shape and value.dim() > 0
-        return value.detach().to(param.device if on_device or like_param else "cpu", copy=True)
+        return value.detach().to(device if on_device or like_param else "cpu", copy=True)
     return deepcopy(value)

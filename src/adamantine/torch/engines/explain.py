@@ -79,6 +79,8 @@ class Explanation:
 def explain(optimizer: Optimizer) -> Explanation:
     """What the next step does with each parameter, as far as gradients and states that are there tell."""
     names = name_parameters(optimizer.param_groups)
+    from adamantine.torch.stalls import notes_of  # which names parameters as this module does
+
     reasons = _reasons(optimizer, sum(len(group["params"]) for group in optimizer.param_groups))
     kernel = "" if native is None else f"kernel for {native.target}"
     return Explanation(
@@ -93,7 +95,8 @@ def explain(optimizer: Optimizer) -> Explanation:
                 state=_state(p, group, rule, how, optimizer.state.get(p, {})),
             )
             for (p, group, rule, how), reason in zip(_stored(optimizer), reasons, strict=True)
-        )
+        ),
+        tuple(notes_of(optimizer)),
     )
 
 

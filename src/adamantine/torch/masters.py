@@ -1,0 +1,69 @@
+"""Master weights: what a 16-bit parameter and its residual stand for, and one kind of residual as another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamantine.torch import codecs, storage
+from adamantine.torch.storage import RESIDUAL, RESIDUAL_DTYPES, Formats
+from adamantine.torch.storage_change import WEIGHTS, Account
+from adamantine.torch.transfer import Transfer, pieces
+
+#: ``weights=`` whose master weight is in two parts.
+WITH_RESIDUAL = ("kahan", "split8", "split16")
+_NEAREST_PHASE = -(2**31)  # as a phase: half of what split8 rounds away
+
+
+def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, Any], account: Account) -> None:
+    """The master weight of one parameter in another format; θ moves by a unit of its last place at most.
+
+    From and to formats without a residual, θ is what it was; the residual that goes is the loss. A residual
+    that is needed and was not there starts at zero, with the next step.
+    """
+    old, new = transfer.saved.weights_of(p), transfer.live.weights_of(p)
+    residual = entry.get(RESIDUAL)
+    if old == new or residual is None:
+        return
+    tally = account.tally(WEIGHTS, old, new)
+    flat, left = storage.real(p.detach()).reshape(-1), storage.real(residual).reshape(-1)
+    dtype = residual_dtype(p, transfer.live)
+    made = torch.empty(flat.shape, dtype=dtype, device=p.device)
+    for start, stop in pieces(flat.numel()):
+        theta = flat[start:stop]
+        before = master(theta, left[start:stop], old)
+        if new == "kahan":
+            short = before.to(theta.dtype)
+            rest = (before - short.float()).to(theta.dtype)
+        elif new == "split16":
+            short, rest = codecs.split16(before)
+        elif new == "split8":
+            short, rest = codecs.split8(before, torch.full_like(before, _NEAREST_PHASE, dtype=torch.int32))
+        else:
+            tally.measure(name, before, theta.float())
+            continue
+        flat[start:stop] = short
+        made[start:stop] = rest
+        tally.measure(name, before, master(short, rest, new))
+    del entry[RESIDUAL]
+    kept = []
+    if dtype is not None:
+        storage.real(p.detach()).copy_(flat.view(storage.real(p).shape))
+        entry[RESIDUAL] = torch.empty_like(p, dtype=dtype, requires_grad=False)
+        storage.real(entry[RESIDUAL]).copy_(made.view(storage.real(p).shape))
+        kept = [entry[RESIDUAL]]
+    tally.count([p, residual], [p, *kept])
+
+
+def master(theta: Tensor, residual: Tensor, weights: str) -> Tensor:
+    """The float32 weights that θ and its residual stand for."""
+    if weights == "kahan":
+        return theta.float() + residual.float()
+    return codecs.join(theta, residual)
+
+
+def residual_dtype(p: Tensor, how: Formats) -> torch.dtype | None:
+    """In which dtype p has a residual; None: it has none."""
+    return {"kahan": p.dtype, **RESIDUAL_DTYPES}.get(how.weights_of(p))

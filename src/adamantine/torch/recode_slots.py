@@ -1,0 +1,163 @@
+"""The slots of a parameter in other storage formats, and what that cost.
+
+Conversion rounds to nearest, never with dither: it happens once, so there is no average over steps to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adamantine.formats.block import BLOCK
+from adamantine.torch import codecs, storage
+from adamantine.torch.storage import SCALE, Formats
+from adamantine.torch.storage_change import Account
+from adamantine.torch.transfer import Transfer, pieces
+
+
+def recode_slots(
+    p: Tensor, name: str, transfer: Transfer, source: Mapping[str, Any], account: Account
+) -> dict[str, Tensor]:
+    """What is new in the state of one parameter: slots, with headers, that were in other formats.
+
+    A slot whose codes are in units of another's root is new wherever that other is.
+
+    Args:
+        p: the parameter, looked at for its shape, dtype and device only.
+        source: its state, which is not changed.
+    """
+    keys = list(transfer.rule.slots.values())
+    changed = _changed(p, transfer, source, keys)
+    if not changed:
+        return {}
+    device = transfer.device(p)
+    old = _flat(source, keys, device)
+    new = {key: value for place in changed for key, value in _room(p, transfer, keys[place], place, device)}
+    tallies = {
+        place: account.tally(keys[place], _label(source[keys[place]], transfer.saved, place), made)
+        for place in sorted(changed)
+        for made in [_label(new[keys[place]], transfer.live, place)]
+    }
+    for start, stop in pieces(storage.real(p).numel()):
+        before: dict[int, Tensor] = {}
+        for place in transfer.saved.order:
+            if keys[place] in old:
+                before[place] = _read(old, keys[place], transfer.saved, place, before, start, stop)
+        after = dict(before)
+        for place in transfer.live.order:
+            if place in changed:
+                _write(new, keys[place], transfer.live, place, before[place], after, start, stop)
+                after[place] = _read(new, keys[place], transfer.live, place, after, start, stop)
+                tallies[place].measure(name, before[place], after[place])
+    made = {key: _shaped(value, key, p, transfer, keys) for key, value in new.items()}
+    for place in changed:
+        held, kept = ([each[key] for key in _parts(keys[place]) if key in each] for each in (source, made))
+        tallies[place].count(held, kept)
+    return made
+
+
+def _changed(p: Tensor, transfer: Transfer, source: Mapping[str, Any], keys: list[str]) -> list[int]:
+    """The places of the slots that are to be made anew."""
+    changed: list[int] = []
+    for place in transfer.live.order:
+        slot, option = source.get(keys[place]), storage.slot_option(transfer.group, keys[place])
+        form, new_form = transfer.saved.slots[place][0], transfer.live.slots[place][0]
+        if slot is None or (transfer.policy == "as asked" and option is None and form == "dense"):
+            continue
+        dtype = storage.dense_dtype(p, option) if new_form == "dense" else torch.uint8
+        if form != new_form or slot.dtype != dtype or transfer.live.partners[place] in changed:
+            changed.append(place)
+    return changed
+
+
+def _flat(source: Mapping[str, Any], keys: list[str], device: torch.device) -> dict[str, Tensor]:
+    """Slots and headers in one dimension, in row-major order."""
+    return {
+        key: storage.real(source[key].detach()).reshape(-1).to(device)
+        for slot in keys
+        for key in _parts(slot)
+        if source.get(key) is not None
+    }
+
+
+def _room(
+    p: Tensor, transfer: Transfer, key: str, place: int, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    """Flat memory for one new slot, and its headers."""
+    n = storage.real(p).numel()
+    code = transfer.live.code(place)
+    if code is None:
+        dtype = storage.dense_dtype(p, storage.slot_option(transfer.group, key))
+        yield key, torch.empty(n, dtype=dtype.to_real() if dtype.is_complex else dtype, device=device)
+    else:
+        yield key, torch.empty(codecs.packed_size(n, code.bits), dtype=torch.uint8, device=device)
+        yield key + SCALE, torch.empty(-(-n // BLOCK), dtype=torch.int32, device=device)
+
+
+def _read(
+    flat: Mapping[str, Tensor],
+    key: str,
+    how: Formats,
+    place: int,
+    others: Mapping[int, Tensor],
+    start: int,
+    stop: int,
+) -> Tensor:
+    """Elements start to stop of a slot; its partner's are among ``others``."""
+    code, partner = how.code(place), how.partners[place]
+    if code is None:
+        return storage.widen(flat[key][start:stop])
+    codes = flat[key][storage.bytes_of(start, stop, code)]
+    headers = flat[key + SCALE][storage.blocks_of(start, stop)]
+    if partner is None:
+        return codecs.decode(codes, headers, stop - start, code)
+    return codecs.decode_relative(codes, headers, others[partner].float())
+
+
+def _write(
+    flat: dict[str, Tensor],
+    key: str,
+    how: Formats,
+    place: int,
+    values: Tensor,
+    others: Mapping[int, Tensor],
+    start: int,
+    stop: int,
+) -> None:
+    """Put the same elements there; the partner's, as they are kept, are among ``others``."""
+    code, partner = how.code(place), how.partners[place]
+    if code is None:
+        flat[key][start:stop] = values
+        return
+    if partner is None:
+        codes, headers = codecs.encode(values.float(), codecs.NEAREST, code)
+    else:
+        codes, headers = codecs.encode_relative(values.float(), others[partner].float(), codecs.NEAREST)
+    flat[key][storage.bytes_of(start, stop, code)] = codes
+    flat[key + SCALE][storage.blocks_of(start, stop)] = headers
+
+
+def _shaped(value: Tensor, key: str, p: Tensor, transfer: Transfer, keys: list[str]) -> Tensor:
+    """A flat slot as it is kept: dense ones in p's order of memory, 8-bit codes row-major in its shape."""
+    if key not in keys:
+        return value
+    code = transfer.live.code(keys.index(key))
+    shape = storage.real(p).shape
+    if code is not None:
+        return value.view(shape) if code.bits == 8 else value
+    dtype = storage.dense_dtype(p, storage.slot_option(transfer.group, key))
+    dense = torch.empty_like(p, dtype=dtype, device=value.device, requires_grad=False)
+    storage.real(dense).copy_(value.view(shape))
+    return dense
+
+
+def _label(slot: Tensor, how: Formats, place: int) -> str:
+    form, _ = how.slots[place]
+    return str(slot.dtype).removeprefix("torch.") if form == "dense" else form
+
+
+def _parts(slot: str) -> tuple[str, str]:
+    return slot, slot + SCALE
