@@ -238,6 +238,20 @@ def test_sparse_gradients():
     assert _same(*nets)
 
 
+@pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="an older torch")
+def test_gradients_of_a_dtype_of_their_own():
+    def run(away):
+        p = Parameter(torch.ones(300, dtype=torch.bfloat16))
+        p.grad_dtype = torch.float32
+        optimizer = at.AdamW([p], lr=0.1, weights="split16", state="float32", offload=away)
+        for _ in range(3):
+            (p.float() * torch.arange(300.0)).sum().backward()
+            optimizer.step()
+        return p
+
+    assert torch.equal(run(False), run(True))
+
+
 def test_flat_models():
     nets = [_net(), _net()]
     for net, away in zip(nets, (False, True), strict=True):

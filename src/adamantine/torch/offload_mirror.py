@@ -23,6 +23,8 @@ class Mirror:
         self._lane, self._device = lane, p.device
         self._pinned = self._pins(p)
         self.weights = torch.empty_like(p, device="cpu", requires_grad=False, pin_memory=self._pinned)
+        if hasattr(self.weights, "grad_dtype"):  # newer torch: gradients may have a dtype of their own
+            self.weights.grad_dtype = None  # any
         self.gradient = Gradient(lane)
         self.is_hooked = False
         self._seal: Seal | None = None  # of θ
