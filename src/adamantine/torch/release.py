@@ -8,53 +8,29 @@ optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md)
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from adamantine.torch.engines.explain import name_parameters
 from adamantine.torch.norm import squares
-from adamantine.torch.release_buffers import STEPS, Buffer, Sum, sum_of
-from adamantine.torch.release_checks import check_group, check_options, refuse_data_parallel
+from adamantine.torch.release_buffers import STEPS, Buffer, sum_of
+from adamantine.torch.release_checks import check_options, refuse_data_parallel
 from adamantine.torch.release_clipping import Clip
 from adamantine.torch.release_judge import Judge
+from adamantine.torch.release_members import Member, Members
 from adamantine.torch.release_part import Part, Role, part_class
 from adamantine.torch.release_two_pass import step_in_two_passes
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
-    from torch.utils.hooks import RemovableHandle
 
     from adamantine.torch.optimizer import Optimizer
 
 #: What a completed gradient does.
 Pass = Literal["steps", "measures", "none"]
-
-
-class _Released:
-    """What is known of one parameter between two steps.
-
-    Attributes:
-        arrived: how many backward passes have completed its gradient.
-        done: whether it has taken this step.
-        sum: of the gradients that have arrived, or None.
-        in_moments: whether they are in the optimizer's averages instead.
-    """
-
-    def __init__(self, p: Tensor, name: str, number: int, position: int, handle: RemovableHandle) -> None:
-        self.p, self.name, self.number, self.position, self.handle = p, name, number, position, handle
-        self.parts: dict[Role, Part] = {}
-        self.reset()
-
-    def reset(self) -> None:
-        self.arrived = 0
-        self.done = False
-        self.sum: Sum | None = None
-        self.in_moments = False
 
 
 class GradientRelease:
@@ -76,23 +52,21 @@ class GradientRelease:
         self.optimizer = optimizer
         self._clip, self._accumulate, self._buffer = clip, accumulate, buffer
         self._judge = Judge(optimizer, clip, scaler)
-        self._released: dict[Tensor, _Released] = {}
         self._pass: Pass = "none" if clip == "two-pass" else "steps"
         self._looked_for_wrappers = False
         self._has_begun = False  # whether a gradient of this step has arrived
         self._failed = False  # whether an error has cut this step short
-        self._attach()
+        self._members = Members(optimizer, self, buffer)
         if scaler is not None:  # which is to leave unscaling, and looking for infinities, to us
             optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
 
     def remove(self) -> None:
         """Back to ordinary steps. What has been accumulated is in ``.grad`` again."""
         self._refuse_to_forget("remove()")
-        for each in self._released.values():
-            each.handle.remove()
-            if each.sum is not None:
-                each.p.grad = each.sum.total_with(each.p.grad)
-        self._released.clear()
+        for member in self._members:
+            if member.sum is not None:
+                member.p.grad = member.sum.total_with(member.p.grad)
+        self._members.leave()
         if self.optimizer._release is self:
             self.optimizer._release = None
             self.optimizer.__dict__.pop("_step_supports_amp_scaling", None)
@@ -120,72 +94,54 @@ class GradientRelease:
     def forget(self) -> None:
         """``optimizer.zero_grad()``: sums that have not moved anything yet are dropped."""
         self._refuse_to_forget("zero_grad()")
-        for each in self._released.values():
-            if not each.done or self._failed:
-                each.reset()
+        for member in self._members:
+            if not member.done:
+                member.begin()
         if self._failed:
             self._judge.begin()
             self._begin()
-
-    def _attach(self) -> None:
-        """Hooks on what can be trained and has none; off what has left the optimizer."""
-        optimizer = self.optimizer
-        names = name_parameters(optimizer.param_groups)
-        position = 0
-        for number, group in enumerate(optimizer.param_groups):
-            for p in group["params"]:
-                each = self._released.get(p)
-                if each is not None:
-                    each.number, each.position = number, position
-                elif p.requires_grad:
-                    check_group(optimizer, group, self._clip, self._buffer)
-                    handle = p.register_post_accumulate_grad_hook(_hook(self, names[p]))
-                    self._released[p] = _Released(p, names[p], number, position, handle)
-                position += 1
-        for p in set(self._released) - set(names):
-            self._released.pop(p).handle.remove()
 
     @torch.no_grad()
     def arrive(self, p: Tensor) -> None:
         """Autograd has completed p's gradient."""
         if not self._has_begun:  # groups may have changed since the last step
-            self._attach()
+            self._members.follow()
             self._has_begun = True
-        each = self._released.get(p)
-        if each is None:  # p has left the optimizer
+        member = self._members.get(p)
+        if member is None:  # p has left the optimizer
             return
         if not self._looked_for_wrappers:
-            refuse_data_parallel(self._released)
+            refuse_data_parallel(self.optimizer._parameters())
             self._looked_for_wrappers = True
         if self._pass == "none":
             raise RuntimeError(
                 "clip='two-pass' frees gradients inside optimizer.step(closure), where closure computes the "
                 "loss, calls backward and returns the loss; call backward there, or choose clip='delayed'"
             )
-        if each.done:
+        if member.done:
             p.grad = None
             raise RuntimeError(
-                f"backward has reached {each.name} again, which has taken this step already. Call "
+                f"backward has reached {member.name} again, which has taken this step already. Call "
                 f"optimizer.step() after every {self._accumulate} backward passes; with more micro-batches, "
                 "release_gradients(accumulate=…); torch.utils.checkpoint needs use_reentrant=False"
             )
-        each.arrived += 1
-        with self._failing(each):
-            if each.arrived < self._accumulate:
-                self._collect(each)
+        member.arrived += 1
+        with self._failing(member):
+            if member.arrived < self._accumulate:
+                self._collect(member)
             else:
-                self._release(each)
+                self._release(member)
 
     @contextmanager
-    def _failing(self, each: _Released) -> Iterator[None]:
+    def _failing(self, member: Member) -> Iterator[None]:
         """After an error the parameters before this one have moved, and those behind it have not."""
         try:
             yield
         except FloatingPointError as error:
             self._failed = True
-            moved = sum(each.done for each in self._released.values())
+            moved = sum(member.done for member in self._members)
             raise FloatingPointError(
-                f"{each.name}: {error}. {moved} parameters whose gradients were complete before have taken "
+                f"{member.name}: {error}. {moved} parameters whose gradients were complete before have taken "
                 "this step, the others have not; optimizer.zero_grad() begins anew. clip='two-pass' finds "
                 "out before anything moves"
             ) from None
@@ -193,63 +149,63 @@ class GradientRelease:
             self._failed = True
             raise
 
-    def _collect(self, each: _Released) -> None:
+    def _collect(self, member: Member) -> None:
         """A micro-batch that is not the step's last."""
-        p = each.p
+        p = member.p
         assert p.grad is not None
         if self._buffer == "moments":
-            self._part(each, "collect" if each.in_moments else "open").move()
-            each.in_moments = True
+            self._part(member, "collect" if member.in_moments else "open").move()
+            member.in_moments = True
         else:
-            if each.sum is None:
+            if member.sum is None:
                 step = int(self.optimizer.param_groups[0].get(STEPS, 0))
                 seed = self.optimizer.seed
-                each.sum = sum_of(p, self._buffer, seed=seed, position=each.position, step=step)
-            each.sum.add(p.grad)
+                member.sum = sum_of(p, self._buffer, seed=seed, position=member.position, step=step)
+            member.sum.add(p.grad)
         p.grad = None
 
-    def _release(self, each: _Released) -> None:
+    def _release(self, member: Member) -> None:
         """The gradient is complete: measured or stepped with, and freed."""
-        p = each.p
-        if each.sum is not None:
-            p.grad, each.sum = each.sum.total_with(p.grad), None
+        p = member.p
+        if member.sum is not None:
+            p.grad, member.sum = member.sum.total_with(p.grad), None
         assert p.grad is not None
         if self._pass == "measures":
             [self._judge.squares[p]] = squares([p.grad])
         else:
-            self._part(each, "close" if each.in_moments else "step").move()
+            self._part(member, "close" if member.in_moments else "step").move()
         p.grad = None
-        each.done = True
+        member.done = True
 
     def _release_the_rest(self) -> None:
         """What has a gradient or a sum and has not moved: unhooked, or fewer micro-batches than announced."""
-        self._attach()
-        for each in list(self._released.values()):
-            p = each.p
-            if each.done and p.grad is not None:
+        self._members.follow()
+        for member in self._members:
+            p = member.p
+            if member.done and p.grad is not None:
                 raise RuntimeError(
-                    f"{each.name} has taken this step inside backward and has a gradient again; a gradient "
+                    f"{member.name} has taken this step inside backward and has a gradient again; a gradient "
                     "that is set by hand must be there before, or instead of, backward"
                 )
-            if each.done or (p.grad is None and each.arrived == 0):
+            if member.done or (p.grad is None and member.arrived == 0):
                 continue
-            if p.grad is None and each.in_moments:
+            if p.grad is None and member.in_moments:
                 p.grad = torch.zeros_like(p)
-            with torch.no_grad(), self._failing(each):
-                self._release(each)
+            with torch.no_grad(), self._failing(member):
+                self._release(member)
 
-    def _part(self, each: _Released, role: Role) -> Part:
-        part = each.parts.get(role)
+    def _part(self, member: Member, role: Role) -> Part:
+        part = member.parts.get(role)
         if part is None:
-            part = each.parts[role] = part_class(type(self.optimizer).__name__)(
+            part = member.parts[role] = part_class(type(self.optimizer).__name__)(
                 self.optimizer,
-                each.number,
-                each.p,
-                each.name,
+                member.number,
+                member.p,
+                member.name,
                 role=role,
                 judge=self._judge,
             )
-        part.number = each.number
+        part.number = member.number
         return part
 
     def _step_in_two_passes(self, closure: Callable[[], float] | None) -> float:
@@ -282,32 +238,14 @@ class GradientRelease:
 
     def _begin(self) -> None:
         """Nothing has arrived yet, and no error has cut the step short."""
-        for each in self._released.values():
-            each.reset()
+        for member in self._members:
+            member.begin()
         self._failed = self._has_begun = False
 
     def _refuse_to_forget(self, call: str) -> None:
-        pending = [each.name for each in self._released.values() if each.in_moments and not each.done]
+        pending = [member.name for member in self._members if member.in_moments and not member.done]
         if pending and not self._failed:
             raise RuntimeError(
                 f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
                 "call optimizer.step() before"
             )
-
-
-def _hook(release: GradientRelease, name: str) -> Callable[[Tensor], None]:
-    """Weakly: the hooks of an optimizer that is no more do nothing, and do not keep it."""
-    reference: Any = weakref.ref(release)
-
-    def hook(completed: Tensor) -> None:
-        alive = reference()
-        if alive is None:
-            return
-        if completed.grad is None:
-            raise RuntimeError(
-                f"the gradient of {name} is gone before its step: another optimizer or hook has released it. "
-                "remove() one of them"
-            )
-        alive.arrive(completed)
-
-    return hook

@@ -15,8 +15,10 @@ Buffer = Literal["float32", "bfloat16", "moments"]
 #: Key in the groups, and so in checkpoints: how many steps were taken, by which bfloat16 sums are rounded.
 STEPS = "released_steps"
 
-#: Elements that are rounded at a time, so that the temporaries stay small beside a large gradient.
-PIECE = 2**18
+
+#: Elements that are rounded at a time: ten temporaries of this size are small beside a large gradient.
+#: The fastest of 2¹⁴ … 2¹⁸ on one CPU.
+PIECE = 2**17
 
 
 class Sum(Protocol):

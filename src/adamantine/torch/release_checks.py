@@ -36,8 +36,6 @@ def check_options(
         raise ValueError("this optimizer releases its gradients already; remove() its handle first")
     if optimizer.defaults["differentiable"]:
         raise ValueError("differentiable=True needs the gradients that release frees; choose one of them")
-    if optimizer.offload:
-        raise ValueError("offload=True does not support release_gradients yet; choose one of them")
     if clip == "none" and optimizer.max_norm is not None:
         names = ", ".join(map(repr, get_args(Clip)[1:]))
         raise ValueError(
@@ -59,7 +57,7 @@ def check_options(
     refuse_data_parallel(optimizer._parameters())
 
 
-def check_group(optimizer: Optimizer, group: dict[str, Any], clip: Clip, buffer: Buffer) -> None:
+def check_group(optimizer: Optimizer, group: dict[str, Any], buffer: Buffer) -> None:
     """ValueError where a group's parameters cannot be released so."""
     if any(buffers.at_home(p) is not None for p in group["params"]):
         raise ValueError(

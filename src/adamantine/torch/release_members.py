@@ -1,0 +1,115 @@
+"""The parameters whose gradients are released: their hooks, and where each is within the step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from adamantine.torch.engines.explain import name_parameters
+from adamantine.torch.release_buffers import Buffer, Sum
+from adamantine.torch.release_checks import check_group
+from adamantine.torch.release_part import Part, Role
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+    from adamantine.torch.optimizer import Optimizer
+
+
+class Owner(Protocol):
+    """Who is told that a gradient is complete."""
+
+    def arrive(self, p: Tensor) -> None: ...
+
+
+class Member:
+    """One parameter.
+
+    Attributes:
+        name: what messages call it.
+        number: of its group.
+        position: its place among all parameters of the optimizer.
+        parts: what takes its steps.
+        arrived: how many backward passes have completed its gradient since the last step.
+        done: whether it has taken this step.
+        sum: of the gradients that have arrived, or None.
+        in_moments: whether they are in the optimizer's averages instead.
+    """
+
+    def __init__(self, p: Tensor, name: str, handle: RemovableHandle) -> None:
+        self.p, self.name, self.handle = p, name, handle
+        self.number = self.position = 0
+        self.parts: dict[Role, Part] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Another step."""
+        self.arrived = 0
+        self.done = False
+        self.sum: Sum | None = None
+        self.in_moments = False
+
+
+class Members:
+    """All of one optimizer; iterable in the order in which they came.
+
+    Args:
+        optimizer: whose parameters they are.
+        owner: is told; weakly, so that the hooks of an optimizer that is no more do nothing.
+        buffer: what the groups have to be fit for.
+    """
+
+    def __init__(self, optimizer: Optimizer, owner: Owner, buffer: Buffer) -> None:
+        self._optimizer, self._owner, self._buffer = optimizer, weakref.ref(owner), buffer
+        self._members: dict[Tensor, Member] = {}
+        self.follow()
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(list(self._members.values()))
+
+    def get(self, p: Tensor) -> Member | None:
+        """None if p is not the optimizer's, or cannot be trained."""
+        return self._members.get(p)
+
+    def follow(self) -> None:
+        """Hooks on what can be trained and has none; off what has left the optimizer."""
+        groups = self._optimizer.param_groups
+        names = name_parameters(groups)
+        for group in groups:
+            if any(p.requires_grad and p not in self._members for p in group["params"]):
+                check_group(self._optimizer, group, self._buffer)
+        position = 0
+        for number, group in enumerate(groups):
+            for p in group["params"]:
+                if p.requires_grad and p not in self._members:
+                    handle = p.register_post_accumulate_grad_hook(_hook(self._owner, names[p]))
+                    self._members[p] = Member(p, names[p], handle)
+                if p in self._members:
+                    self._members[p].number, self._members[p].position = number, position
+                position += 1
+        for p in set(self._members) - set(names):
+            self._members.pop(p).handle.remove()
+
+    def leave(self) -> None:
+        """No hooks any more."""
+        for member in self:
+            member.handle.remove()
+        self._members.clear()
+
+
+def _hook(owner: Any, name: str) -> Callable[[Tensor], None]:
+    def hook(p: Tensor) -> None:
+        alive = owner()
+        if alive is None:
+            return
+        if p.grad is None:
+            raise RuntimeError(
+                f"the gradient of {name} is gone before its step: another optimizer or hook has released it. "
+                "remove() one of them"
+            )
+        alive.arrive(p)
+
+    return hook
