@@ -489,3 +489,15 @@ def test_compiled_around_a_step():
         made[0].step()
         run()
     assert_same(stored(made[0], p), stored(made[1], q))
+
+
+@EVERY_FORMAT
+def test_all_that_is_decoded_stays_on_its_device(dtype, weights, state):
+    """The meta device computes nothing and refuses what mixes devices; only counters and keys are the host's."""
+    p = Parameter(torch.empty(7, 50, dtype=dtype, device="meta"))
+    optimizer = at.AdamW([p], weights=weights, state=state)
+    p.grad = torch.empty_like(p)
+    optimizer.step()
+    on_host = {"step", "rounding"}
+    devices = {key: value.device.type for key, value in optimizer.state[p].items()}
+    assert devices == {key: "cpu" if key in on_host else "meta" for key in devices}
