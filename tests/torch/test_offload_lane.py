@@ -14,7 +14,7 @@ from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
 import adamantine.torch as at
-from adamantine.torch import offload, offload_seal
+from adamantine.torch import offload, offload_lane, offload_seal
 from adamantine.torch.offload_lane import Blocking, Streamed, lane_to
 
 
@@ -241,6 +241,24 @@ def test_gradients_travel_before_the_step(accelerator, simulated):
     assert copies.count(p.grad.data_ptr()) == 2
     accelerator.compute.run()
     assert p.tolist() == [-2.0] * 4
+
+
+def test_gradients_under_way_are_bounded(simulated, monkeypatch):
+    """Released, their memory is not free before they have arrived, however far the host is ahead."""
+    monkeypatch.setattr(offload_lane, "UNDER_WAY", 100)
+    params = [Parameter(torch.ones(size)) for size in (10, 10, 10, 100, 1)]  # 4 bytes each
+    optimizer = at.SGD(params, lr=1.0, offload=True)
+    optimizer.release_gradients()
+    under_way = []
+    for p in params:
+        p.grad = torch.ones_like(p)
+        optimizer._offloaded._mirrors[p].gradient.fetch(p)
+        assert p.grad is None
+        under_way.append(len(simulated._down.work) - simulated._down.done)
+    assert simulated._module.pace == "early" or under_way == [2, 4, 4, 2, 2], "a wait and a copy each"
+    optimizer.step()
+    simulated._module.compute.run()
+    assert not any(p.any() for p in params)
 
 
 def test_lanes():

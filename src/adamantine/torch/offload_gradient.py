@@ -49,6 +49,7 @@ class Gradient:
         if self.releases:
             p.grad = None
             self.is_held = True
+            self._lane.limit(self._arrival, self._memory.nbytes)
 
     def bring(self, p: Tensor, changed: set[Tensor]) -> Tensor | None:
         """The gradient that the step is to take, to be read after `arrive`.

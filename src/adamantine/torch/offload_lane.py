@@ -6,11 +6,16 @@ given to others while it is still read, the host reading what has not arrived, t
 
 from __future__ import annotations
 
+from collections import deque
 from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+#: Bytes that may be under way to the host before it waits, where they are to be freed on arrival. Some ten
+#: milliseconds of a PCIe 4 link: enough to keep it busy, by reasoning and not by measurement.
+UNDER_WAY = 2**28
 
 
 class Arrival(Protocol):
@@ -37,6 +42,14 @@ class Lane(Protocol):
         """Host → device. The host may write ``source`` after `Arrival.synchronize`."""
         ...
 
+    def limit(self, arrival: Arrival, nbytes: int) -> None:
+        """Let the host wait until no more than `UNDER_WAY` bytes are, or this copy alone.
+
+        The host enqueues a whole backward pass ahead of the device. Memory that it frees before the copy is
+        done cannot be used again in the rest of that pass, so nothing would be saved.
+        """
+        ...
+
 
 class Blocking:
     """Each copy is over when it returns: the CPU as its own accelerator, and devices without streams."""
@@ -48,6 +61,9 @@ class Blocking:
         return _ARRIVED
 
     send = fetch
+
+    def limit(self, arrival: Arrival, nbytes: int) -> None:
+        pass
 
 
 class Streamed:
@@ -63,6 +79,7 @@ class Streamed:
     def __init__(self, device: torch.device, module: ModuleType | Any) -> None:
         self._device, self._module = device, module
         self._down, self._up = module.Stream(device=device), module.Stream(device=device)
+        self._under_way: deque[tuple[Arrival, int]] = deque()
 
     def fetch(self, target: Tensor, source: Tensor) -> Arrival:
         arrival: Arrival = self._copy(self._down, target, source)
@@ -74,6 +91,11 @@ class Streamed:
         self._keep(target, self._up)
         self._module.current_stream(self._device).wait_event(arrival)  # the next forward pass
         return arrival
+
+    def limit(self, arrival: Arrival, nbytes: int) -> None:
+        self._under_way.append((arrival, nbytes))
+        while len(self._under_way) > 1 and sum(size for _, size in self._under_way) > UNDER_WAY:
+            self._under_way.popleft()[0].synchronize()
 
     def _copy(self, stream: Any, target: Tensor, source: Tensor) -> Any:
         """After all that the computing stream has so far: it may write the source, or read the target."""
