@@ -103,6 +103,16 @@ def test_every_optimizer(method: str) -> None:
         assert_same(ours, its, 1e-9)
 
 
+@pytest.mark.parametrize("state", ["'8bit'", "{'exp_avg': '4bit'}"])
+def test_state_in_blocks_is_each_members_own(state: str) -> None:
+    """A block would reach over members that are stacked. A code jumps where gradients differ by an ulp."""
+    task = in_precision(load("digits", Settings(epochs=1, train_size=120)), torch.float64)
+    cells = [Cell(f"AdamW(state={state})", lr, 0.0, 0) for lr in (1e-3, 3e-3)]
+    for ours, its in zip(train(task, cells), alone(task, cells), strict=True):
+        assert ours.status == "ok"
+        assert ours.test == pytest.approx(its.test, abs=0.05)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "warmup-cosine", "wsd"])
 def test_every_schedule(schedule: str) -> None:
     task = in_precision(load("digits", Settings(epochs=4, train_size=120)), torch.float64)

@@ -18,7 +18,7 @@ from adamantine.torch import OPTIMIZERS, Stacked
 Bools = NDArray[np.bool_]
 
 #: Arguments that `Stacked` does not take: each member then has an optimizer of its own.
-_NOT_STACKED = {"max_norm", "on_nonfinite", "differentiable", "peak_lr"}
+_NOT_STACKED = {"max_norm", "on_nonfinite", "differentiable", "peak_lr", "weights", "seed", "offload"}
 
 
 class Steps(Protocol):
@@ -48,10 +48,17 @@ def steps_of(cells: Sequence[Cell], weights: Mapping[str, float]) -> list[Steps]
     for last in range(1, len(cells) + 1):
         if last == len(cells) or cells[last].method != cells[first].method:
             spec = methods.parse(cells[first].method)
-            alike = not spec.module and not _NOT_STACKED & set(dict(spec.arguments))
-            found.append((_Together if alike else _Apart)(spec, cells[first:last], weights))
+            kind = _Together if _stacks(spec) else _Apart
+            found.append(kind(spec, cells[first:last], weights))
             first = last
     return found
+
+
+def _stacks(spec: methods.Spec) -> bool:
+    """Whether `Stacked` takes this method; blocks of codes are one tensor's own."""
+    arguments = dict(spec.arguments)
+    in_blocks = arguments.get("state") in ("8bit", "4bit") or isinstance(arguments.get("state"), dict)
+    return not spec.module and not in_blocks and not _NOT_STACKED & set(arguments)
 
 
 class _Together:
