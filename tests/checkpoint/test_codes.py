@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,6 +192,37 @@ def test_diff_of_numbers_and_their_codes(path, tmp_path):
     assert changes["state/0.weight/exp_avg"].form == "float32 [9, 37] → 8bit [9, 37]"
     assert 0 < changes["state/0.weight/exp_avg"].relative <= loss.slots[0].worst
     assert "state/0.weight/exp_avg_scale" in found.only_second
+
+
+@pytest.mark.parametrize("form", ["8bit", "4bit"])
+@pytest.mark.parametrize("cls", [at.AdamW, at.SGDW, at.Adamax, at.RMSprop, at.Lion])
+def test_the_documented_reader_of_codes(path, cls, form):
+    """A text of its own, after the specification alone, has the same numbers."""
+    text = Path(__file__).parents[2].joinpath("docs", "checkpoint.md").read_text()
+    names = {}
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(next(block for block in blocks if "def numbers" in block), names)
+    options = {at.SGDW: {"momentum": 0.9}, at.RMSprop: {"momentum": 0.9, "centered": True}}.get(cls, {})
+    model, optimizer = saved(path, torch.float32, cls, state=form, **options)
+    wide = copy.deepcopy(optimizer)
+    wide.store_as(state="float32")
+    for parameter, p, twin in zip(
+        read(path).parameters, model.parameters(), wide.param_groups[0]["params"], strict=True
+    ):
+        entry, known = parameter.state, {}
+        for slot in sorted((key for key in entry if f"{key}_scale" in entry), reverse=True):
+            v = known.get("exp_avg_sq") if (slot, form) == ("exp_avg", "4bit") else None
+            found = names["numbers"](
+                entry[slot].numpy(),
+                entry[f"{slot}_scale"].numpy(),
+                p.numel(),
+                int(form[0]),
+                slot in {"exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum", "exp_inf"},
+                v,
+            )
+            known[slot] = found
+            assert torch.equal(torch.from_numpy(found).view(p.shape), wide.state[twin][slot]), slot
+        assert known
 
 
 # --- translating --------------------------------------------------------------------------------------------

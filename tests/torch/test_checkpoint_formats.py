@@ -363,3 +363,27 @@ def test_unknown_way_of_settling():
     _, optimizer = trained()
     with pytest.raises(ValueError, match="Invalid state: '8bit'; choose 'saved' or 'live'"):
         optimizer.load_state_dict(optimizer.state_dict(), state="8bit")
+
+
+# --- by way of torch.distributed.checkpoint -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "weights"), [("8bit", "split8"), ("4bit", "kahan"), ("4bit", "stochastic")]
+)
+def test_the_state_dicts_of_dcp(state, weights):
+    """It makes the state by a step at lr 0 without gradients, which is to move no weight of any format."""
+    dcp = pytest.importorskip("torch.distributed.checkpoint.state_dict")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(37, 9), nn.Linear(9, 5)).bfloat16()
+    optimizer = at.AdamW(model.parameters(), lr=1e-2, state=state, weights=weights)
+    train(dict(model.named_parameters()), optimizer)
+    other_model = copy.deepcopy(model)
+    other = at.AdamW(other_model.parameters(), lr=1e-2, state=state, weights=weights)
+    dcp.set_optimizer_state_dict(
+        other_model, other, copy.deepcopy(dcp.get_optimizer_state_dict(model, optimizer))
+    )
+    assert all(map(torch.equal, other_model.parameters(), model.parameters()))
+    for each, its in ((model, optimizer), (other_model, other)):
+        train(dict(each.named_parameters()), its, 4, 8)
+    assert all(map(torch.equal, other_model.parameters(), model.parameters()))
