@@ -5,15 +5,16 @@ constexpr std::int32_t ONE = 0x3F800000;
 constexpr std::int32_t SMALLEST = 0x00800000;
 constexpr std::int32_t NOT_A_NUMBER = 0x7FC00000;
 
-template <int bits_, bool is_signed_>
+template <int bits_, bool is_signed_, bool is_relative = false>
 struct BlockCode {
   static constexpr int bits = bits_;
   static constexpr bool is_signed = is_signed_;
+  static constexpr bool is_dithered = !is_signed || is_relative;
   static constexpr int magnitude_bits = bits - is_signed;
   static constexpr std::int32_t most = (1 << magnitude_bits) - 1;
-  static constexpr float slope = 2.25f;
-  static constexpr float offset = is_signed ? -3.0f : bits == 8 ? -0.5f : -1.5f;
-  static constexpr std::int32_t most_rho = bits == 4 && is_signed ? 14 : 126;
+  static constexpr float slope = is_relative ? 0.0f : 2.25f;
+  static constexpr float offset = is_relative ? 1.0f : is_signed ? -3.0f : bits == 8 ? -0.5f : -1.5f;
+  static constexpr std::int32_t most_rho = is_relative ? 0 : bits == 4 && is_signed ? 14 : 126;
 };
 
 ADAMANTINE_INLINE std::int32_t bits(float x) { return std::bit_cast<std::int32_t>(x); }
@@ -111,7 +112,7 @@ ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t
   const float inverse = 1.0f / floats(header & -128);
   const float inverse_h = 1.0f / to_float(curve<Code>(header & 127));
   const auto code = [&](std::size_t i) {
-    const float u = Code::is_signed ? 0.5f : dither(phase + static_cast<std::uint32_t>(i) * WITHIN);
+    const float u = !Code::is_dithered ? 0.5f : dither(phase + static_cast<std::uint32_t>(i) * WITHIN);
     return static_cast<std::uint8_t>(encode<Code>(x[i], u, inverse, inverse_h));
   };
   if constexpr (Code::bits == 8) {
@@ -123,3 +124,6 @@ ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t
     for (std::size_t i = 0; i < half; ++i) codes[i] = static_cast<std::uint8_t>(code(i) | code(half + i) << 4);
   }
 }
+
+// √v within 6 %, and for every v a positive number.
+ADAMANTINE_INLINE float root(float v) { return floats((bits(v) >> 1) + 0x1FC00000); }

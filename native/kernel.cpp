@@ -115,10 +115,11 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
       const std::size_t n = stop - i < kTile ? stop - i : kTile;
       T* theta = open_theta(streams, i, n, tiles[0]);
       const T* g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
-      T* slot[] = {open_slot(streams, k, i, n, tiles[2 + k])..., nullptr};
+      T* slot[1 + sizeof...(k)];
+      open_slots(streams, sizeof...(k), i, n, tiles + 2, slot);
       run<form>(rule, numbers, theta, g, n, slot[k]...);
       close_theta(streams, i, n, theta);
-      (close_slot(streams, k, i, n, slot[k]), ...);
+      close_slots(streams, sizeof...(k), i, n, slot, tiles[1]);
     }
   }
 }

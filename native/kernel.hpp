@@ -17,7 +17,8 @@ constexpr std::size_t size_of(DType type) {
 constexpr bool is_number(DType type) { return static_cast<std::size_t>(type) < kDTypes; }
 
 // How a slot lies in memory: each element by itself, or in blocks that share a header (block.hpp).
-enum class Code : std::uint8_t { none, signed8, unsigned8, signed4, unsigned4 };
+// relative4: first moments in units of their second moment's root.
+enum class Code : std::uint8_t { none, signed8, unsigned8, signed4, unsigned4, relative4 };
 constexpr std::size_t kCodeBlock = 128;
 
 // How a weight of 16 bits takes what float32 arithmetic makes of it (half.hpp, split.hpp).
@@ -47,6 +48,7 @@ struct Streams {
   DType theta_type, g_type, slot_types[kMaxSlots];
   Code codes[kMaxSlots];
   std::int32_t* headers[kMaxSlots];  // of slots in blocks
+  std::uint8_t partners[kMaxSlots];  // of relative slots: the second moment's place
   Weights weights;
   std::byte* residual;      // of weights that have one
   std::uint32_t low, high;  // halves of the key by which is rounded

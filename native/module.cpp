@@ -58,7 +58,7 @@ const RuleKernels* rule_of(const Kernels& kernels, const std::string& name) {
 }
 
 // θ, g and the slots as (address, dtype name); θ may add (weights, address of the residual), a slot in blocks is
-// (address, "8bit" or "4bit", is signed, address of the headers).
+// (address, "8bit" or "4bit", is signed, address of the headers) and, if relative, its partner's place.
 Streams streams_of(nb::handle arrays) {
   const nb::list pairs(arrays);
   if (pairs.size() < 2 || pairs.size() > 2 + kMaxSlots) throw std::invalid_argument("a wrong number of arrays");
@@ -66,9 +66,12 @@ Streams streams_of(nb::handle arrays) {
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const auto pair = nb::cast<nb::tuple>(pairs[i]);
     auto* data = pointer<std::byte*>(pair[0]);
-    if (i >= 2 && pair.size() == 4) {
+    if (i >= 2 && pair.size() >= 4) {
       streams.slots[i - 2] = data;
-      streams.codes[i - 2] = code_of(nb::cast<std::string>(pair[1]), nb::cast<bool>(pair[2]));
+      const bool is_relative = pair.size() == 5;
+      streams.codes[i - 2] = code_of(nb::cast<std::string>(pair[1]), nb::cast<bool>(pair[2]), is_relative);
+      if (is_relative) streams.partners[i - 2] = nb::cast<std::uint8_t>(pair[4]);
+      if (streams.partners[i - 2] + std::size_t{2} >= pairs.size()) throw std::invalid_argument("no such partner");
       streams.headers[i - 2] = pointer<std::int32_t*>(pair[3]);
       continue;
     }

@@ -70,7 +70,10 @@ Table::Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reade
     if (formats.size() != group.n_slots) throw std::invalid_argument("a group's formats must be one for each slot");
     for (std::size_t k = 0; k < std::min(group.n_slots, kMaxSlots); ++k) {
       const auto format = nb::cast<nb::tuple>(formats[k]);
-      group.codes[k] = code_of(nb::cast<std::string>(format[0]), nb::cast<bool>(format[1]));
+      const bool is_relative = !format[2].is_none();
+      group.codes[k] = code_of(nb::cast<std::string>(format[0]), nb::cast<bool>(format[1]), is_relative);
+      group.partners[k] = is_relative ? nb::cast<std::uint8_t>(format[2]) : std::uint8_t{0};
+      if (group.partners[k] >= group.n_slots) throw std::invalid_argument("a partner must be one of the slots");
     }
     group.weights = weights_of(nb::cast<std::string>(parts[5]));
     group.size = static_cast<std::size_t>(NB_LIST_GET_SIZE(group.params));
@@ -255,8 +258,9 @@ Reason Table::examine_formats(Entry& entry, const View& theta) {
   bool rounds = counts;
   for (std::size_t k = 0; k < group.n_slots; ++k) {
     streams.codes[k] = group.codes[k];
+    streams.partners[k] = group.partners[k];
     counts |= group.codes[k] != Code::none;
-    rounds |= is_unsigned(group.codes[k]);
+    rounds |= is_dithered(group.codes[k]);
   }
   streams.weights = weights;
   if (counts && !is_row_major(theta)) return kOrder;

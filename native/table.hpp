@@ -14,8 +14,8 @@ namespace adamantine {
 
 class Table {
  public:
-  // groups: [(group dict, its rule's name, [slot key, …], [counter key, …], [(format, is signed) of each slot],
-  // weights), …], with the names of formats.hpp; state: the optimizer's.
+  // groups: [(group dict, its rule's name, [slot key, …], [counter key, …], [(format, is signed, place of the
+  // slot that it is relative to or None) of each slot], weights), …], named as in formats.hpp; state: the optimizer's.
   // fresh: the parameters whose slots were made for the step to come.
   Table(nb::list groups, nb::dict state, nb::set fresh, const Reader& reader, const Kernels& kernels);
   ~Table();
@@ -93,6 +93,7 @@ class Table {
     std::size_t n_slots, n_counters;
     std::size_t size;
     Code codes[kMaxSlots];
+    std::uint8_t partners[kMaxSlots];
     Weights weights;
   };
   struct Link {  // what iterating over the optimizer's state must meet

@@ -190,6 +190,7 @@ ADAMANTINE_INLINE void with_code(Code code, Visitor&& visit) {
   if (code == Code::unsigned8) visit(BlockCode<8, false>{});
   if (code == Code::signed4) visit(BlockCode<4, true>{});
   if (code == Code::unsigned4) visit(BlockCode<4, false>{});
+  if (code == Code::relative4) visit(BlockCode<4, true, true>{});
 }
 
 ADAMANTINE_INLINE void open_blocks(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
@@ -237,4 +238,40 @@ ADAMANTINE_INLINE void close_slot(const Streams& streams, std::size_t k, std::si
   alignas(64) float numbers[kTile];
   for (std::size_t i = 0; i < n; ++i) numbers[i] = static_cast<float>(tile[i]);
   close_blocks(streams, k, start, n, numbers);
+}
+
+// Relative slots are opened after their partners, and closed after these, in units of what is kept of them.
+
+template <class T>
+ADAMANTINE_ONCE void times_root(T* tile, const T* v, std::size_t n) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = static_cast<float>(tile[i]) * root(static_cast<float>(v[i]));
+}
+
+template <class T>
+ADAMANTINE_ONCE void over_root(T* tile, const T* v, std::size_t n) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) tile[i] = static_cast<float>(tile[i]) / root(static_cast<float>(v[i]));
+}
+
+template <class T>
+ADAMANTINE_INLINE void open_slots(const Streams& streams, std::size_t count, std::size_t start, std::size_t n,
+                                  T (*tiles)[kTile], T** slots) {
+  for (std::size_t k = 0; k < count; ++k) slots[k] = open_slot(streams, k, start, n, tiles[k]);
+  for (std::size_t k = 0; k < count; ++k) {
+    if (streams.codes[k] == Code::relative4) times_root(slots[k], slots[streams.partners[k]], n);
+  }
+}
+
+template <class T>
+ADAMANTINE_INLINE void close_slots(const Streams& streams, std::size_t count, std::size_t start, std::size_t n,
+                                   T** slots, T* spare) {
+  for (std::size_t k = 0; k < count; ++k) {
+    if (streams.codes[k] != Code::relative4) close_slot(streams, k, start, n, slots[k]);
+  }
+  for (std::size_t k = 0; k < count; ++k) {
+    if (streams.codes[k] != Code::relative4) continue;
+    over_root(slots[k], open_slot(streams, streams.partners[k], start, n, spare), n);
+    close_slot(streams, k, start, n, slots[k]);
+  }
 }

@@ -98,23 +98,66 @@ def unpack(packed, size):
 
 
 @np.errstate(all="ignore")
-def encode_slot(x, name, signed, slot):
-    """Numbers → stored arrays: codes and headers, or the numbers' bits."""
+def encode_slot(x, name, signed, slot, v=None):
+    """Numbers → stored arrays: codes and headers, or the numbers' bits. v: as kept, of a relative slot."""
     if name not in ("8bit", "4bit"):
         return [encode_dense(x, name)]
-    u = 0.5 if signed else words.dither(*places(x.size), HIGH, slot)
-    codes, headers = block.encode(in_blocks(x.astype(np.float32)), u, code_of(name, signed))
+    u = 0.5 if signed and v is None else words.dither(*places(x.size), HIGH, slot)
+    values = in_blocks(x.astype(np.float32))
+    if v is None:
+        codes, headers = block.encode(values, u, code_of(name, signed))
+    else:
+        codes, headers = block.encode_relative(values, in_blocks(v), u, block.RELATIVE)
     codes = codes.ravel()[: x.size].astype(np.uint8)
     return [pack(codes, x.size) if name == "4bit" else codes, headers.ravel().astype(np.int32)]
 
 
 @np.errstate(all="ignore")
-def decode_slot(stored, name, signed, size):
+def decode_slot(stored, name, signed, size, v=None):
     if name not in ("8bit", "4bit"):
         return decode_dense(stored[0], name)
     codes = unpack(stored[0], size) if name == "4bit" else stored[0]
-    x = block.decode(in_blocks(codes.astype(np.int32)), stored[1][:, None], code_of(name, signed))
+    codes = in_blocks(codes.astype(np.int32))
+    if v is None:
+        x = block.decode(codes, stored[1][:, None], code_of(name, signed))
+    else:
+        x = block.decode_relative(codes, stored[1][:, None], in_blocks(v), block.RELATIVE)
     return x.ravel()[:size]
+
+
+@np.errstate(all="ignore")
+def encode_slots(rule, slots, formats):
+    """Every slot's arrays; a relative one in units of its partner as that is kept."""
+    letters = list(RULES[rule].slots)
+    stored: list[list[np.ndarray]] = [[] for _ in letters]
+    for k in order(rule, formats):
+        signed = letters[k] not in RULES[rule].unsigned
+        partner = partner_of(rule, formats, k)
+        v = None if partner is None else kept(rule, stored, formats, partner, slots[k].size)
+        stored[k] = encode_slot(slots[k], formats[k], signed, k, v)
+    return stored
+
+
+def decode_slots(rule, stored, formats, size):
+    return [kept(rule, stored, formats, k, size) for k in range(len(stored))]
+
+
+def kept(rule, stored, formats, k, size):
+    partner = partner_of(rule, formats, k)
+    v = None if partner is None else kept(rule, stored, formats, partner, size).astype(np.float32)
+    signed = list(RULES[rule].slots)[k] not in RULES[rule].unsigned
+    return decode_slot(stored[k], formats[k], signed, size, v)
+
+
+def partner_of(rule, formats, k):
+    """The place of the slot in whose root this one is measured, or None."""
+    letters = list(RULES[rule].slots)
+    other = RULES[rule].relative.get(letters[k]) if formats[k] == "4bit" else None
+    return None if other is None else letters.index(other)
+
+
+def order(rule, formats):
+    return sorted(range(len(RULES[rule].slots)), key=lambda k: partner_of(rule, formats, k) is not None)
 
 
 @np.errstate(all="ignore")
@@ -191,11 +234,7 @@ def inputs(rule, name, size):
     if dtype in ("bfloat16", "float16") and size:  # as if changed from outside, between two steps
         theta[0] ^= (rng.random(size) < 0.05).astype(np.uint16)
     g = encode_dense(numbers("g").astype(np.float64 if g_dtype == "float64" else np.float32), g_dtype)
-    stored = [
-        encode_slot(numbers(letter).astype(wide), slot, letter not in RULES[rule].unsigned, k)
-        for k, (letter, slot) in enumerate(zip(RULES[rule].slots, slots, strict=False))
-    ]
-    return theta, g, stored
+    return theta, g, encode_slots(rule, [numbers(letter).astype(wide) for letter in RULES[rule].slots], slots)
 
 
 def scalars(rule):
@@ -207,14 +246,10 @@ def scalars(rule):
 def expected(rule, form, name, size):
     dtype, weights, g_dtype, formats = FORMATS[name]
     theta_stored, g_stored, stored = inputs(rule, name, size)
-    signed = [letter not in RULES[rule].unsigned for letter in RULES[rule].slots]
     wide = np.float64 if dtype == "float64" else np.float32
     with np.errstate(all="ignore"):
         theta = decode_theta(theta_stored, dtype, weights)
-        slots = [
-            decode_slot(arrays, f, s, size).astype(wide)
-            for arrays, f, s in zip(stored, formats, signed, strict=False)
-        ]
+        slots = [x.astype(wide) for x in decode_slots(rule, stored, formats, size)]
         g = apply.scale(decode_dense(g_stored, g_dtype), GRAD_SCALE)
         if form == "coupled":
             g = apply.penalize(g, theta, COUPLE)
@@ -222,13 +257,7 @@ def expected(rule, form, name, size):
         advance = apply.cautious_step if form == "cautious" else apply.step
         theta = advance(theta, u, SHRINK, ETA)
         assert theta.dtype == wide
-        return [
-            encode_theta(theta, dtype, weights),
-            *(
-                encode_slot(x, f, s, k)
-                for k, (x, f, s) in enumerate(zip(slots, formats, signed, strict=False))
-            ),
-        ]
+        return [encode_theta(theta, dtype, weights), *encode_slots(rule, slots, formats)]
 
 
 def run(target, rule, form, name, size, cuts=()):
@@ -238,10 +267,12 @@ def run(target, rule, form, name, size, cuts=()):
     theta, stored = [x.copy() for x in theta], [[x.copy() for x in arrays] for arrays in stored]
     arrays = [(theta[0].ctypes.data, dtype, weights, theta[1].ctypes.data if len(theta) > 1 else 0)]
     arrays.append((g.ctypes.data, g_dtype))
-    for letter, f, x in zip(RULES[rule].slots, formats, stored, strict=False):
+    for k, (letter, f, x) in enumerate(zip(RULES[rule].slots, formats, stored, strict=False)):
+        partner = partner_of(rule, formats, k)
         if f in ("8bit", "4bit"):
             signed = letter not in RULES[rule].unsigned
-            arrays.append((x[0].ctypes.data, f, signed, x[1].ctypes.data))
+            more = () if partner is None else (partner,)
+            arrays.append((x[0].ctypes.data, f, signed, x[1].ctypes.data, *more))
         else:
             arrays.append((x[0].ctypes.data, f))
     host = scalars(rule)
@@ -302,8 +333,8 @@ def test_the_comparison_is_of_numbers(name):
     after = decode_theta(theta, dtype, weights)
     assert np.isfinite(after).mean() > 0.5
     assert (after != decode_theta(before, dtype, weights)).mean() > 0.3
-    for signed, f, x, y in zip((True, False), slots, stored, stored_before, strict=False):
-        assert np.isfinite(decode_slot(x, f, signed, size)).mean() > 0.5
+    assert all(np.isfinite(x).mean() > 0.5 for x in decode_slots("adam", stored, slots, size))
+    for x, y in zip(stored, stored_before, strict=True):
         assert (x[0] != y[0]).mean() > 0.02  # v in bfloat16 hardly moves
 
 

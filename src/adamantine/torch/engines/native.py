@@ -95,9 +95,12 @@ class NativeEngine:
         found = self._table.gather(groups, state) if same else None
         if found is None:  # the groups or the state are others than those the table was made of
             described = [
-                (group, rule.name, list(rule.slots.values()), _counters(rule), list(how.slots), how.weights)
+                (group, rule.name, list(rule.slots.values()), _counters(rule), slots, how.weights)
                 for group, rule in zip(groups, rules, strict=True)
                 for how in [storage.formats(group, rule)]
+                for slots in [
+                    [(*slot, partner) for slot, partner in zip(how.slots, how.partners, strict=True)]
+                ]
             ]
             self._table, self._rules = native.Table(described, state, set(fresh), self._reader), rules
             self._options = [(copy(asked), weights) for asked, weights in options]
