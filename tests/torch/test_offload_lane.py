@@ -105,8 +105,8 @@ def simulated(accelerator, monkeypatch):
     eager, changed = offload_seal._sums, offload.changed
 
     def late(x):
-        found = torch.zeros(2, dtype=torch.int64)
-        accelerator.current.enqueue(lambda: found.copy_(eager(x)))
+        found = torch.zeros((), dtype=torch.int64), torch.zeros(())
+        accelerator.current.enqueue(lambda: [to.copy_(of) for to, of in zip(found, eager(x), strict=True)])
         return found
 
     def waiting(seals):

@@ -98,6 +98,19 @@ def test_a_gradient_set_by_hand_is_added():
     assert p.tolist() == [-4.0, -4.0]
 
 
+def test_a_model_that_changes_while_only_the_host_has_its_gradients():
+    net = _net()
+    optimizer = at.AdamW(net.parameters(), offload=True)
+    optimizer.release_gradients()
+    _backward(net, 0)
+    net.double()
+    with pytest.raises(RuntimeError, match=r"\(20, 12\) has another dtype.*zero_grad"):
+        optimizer.step()
+    optimizer.zero_grad()
+    _backward(net, 0)
+    optimizer.step()
+
+
 def test_remove_gives_the_gradients_back():
     plain, net = _net(), _net()
     optimizer = at.AdamW(net.parameters(), offload=True)

@@ -94,6 +94,11 @@ class Offloaded:
         for p in optimizer._parameters():
             mirror = before.get(p)
             if mirror is None or not mirror.fits(p):
+                if mirror is not None and mirror.gradient.is_held:
+                    raise RuntimeError(
+                        f"a parameter of shape {tuple(p.shape)} has another dtype, shape or device than its "
+                        "released gradient; change the model after optimizer.step() or optimizer.zero_grad()"
+                    )
                 mirror = Mirror(p, self._lane(p.device))
             self._mirrors[p] = mirror
             mirror.gradient.releases = self._releases
@@ -133,13 +138,13 @@ class Offloaded:
         chosen = list(self._mirrors if params is None else params)
         with torch.no_grad():
             self._bring(chosen)
-        versions = {p: self.mirror(p)._version for p in chosen}
+        versions = {p: self._mirrors[p].weights._version for p in chosen}
         try:
             yield twin
         finally:
             with torch.no_grad():
                 for p, version in versions.items():
-                    if self.mirror(p)._version != version:
+                    if self._mirrors[p].weights._version != version:
                         self._mirrors[p].send(p)
             self._hand_back(optimizer, twin)
 
@@ -171,7 +176,7 @@ class Offloaded:
     def _bring(self, params: list[Tensor]) -> None:
         mirrors = {p: self._mirrors[p] for p in params}
         for p in self._mirrors.keys() - mirrors.keys():
-            self.mirror(p).grad = None
+            self._mirrors[p].weights.grad = None
         altered = changed([seal for mirror in mirrors.values() for seal in mirror.seals])
         for p, mirror in mirrors.items():
             mirror.bring(p, altered)
@@ -189,7 +194,7 @@ class Offloaded:
         while len(twin.param_groups) < len(optimizer.param_groups):
             twin.param_groups.append({"params": []})
         for group, own in zip(optimizer.param_groups, twin.param_groups, strict=True):
-            mirrored = [self.mirror(p) for p in group["params"]]
+            mirrored = [self._mirrors[p].weights for p in group["params"]]
             if len(mirrored) != len(own["params"]) or not all(map(is_, mirrored, own["params"])):
                 own["params"] = mirrored  # the same list otherwise: the engine looks at it
             _make_alike(own, group)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adamantine.torch import storage
+
 
 @dataclass(frozen=True, eq=False)
 class Seal:
@@ -22,10 +24,11 @@ class Seal:
     tensor: Tensor
     version: int
     address: int
-    sums: Tensor
+    sums: Sums
 
     @classmethod
     def of(cls, tensor: Tensor) -> Seal:
+        """Under ``no_grad``."""
         return cls(tensor, tensor._version, tensor.data_ptr(), _sums(tensor))
 
     def is_broken(self, tensor: Tensor) -> bool:
@@ -45,20 +48,27 @@ def changed(seals: Iterable[Seal]) -> set[Tensor]:
         else:
             by_device[seal.tensor.device].append(seal)
     for lot in by_device.values():
-        now, then = (torch.stack(sums) for sums in ([_sums(s.tensor) for s in lot], [s.sums for s in lot]))
-        differ = (now != then).any(dim=1).tolist()
+        now = [_sums(seal.tensor) for seal in lot]
+        differ = (_table(now) != _table([seal.sums for seal in lot])).any(dim=0).tolist()
         found |= {seal.tensor for seal, differs in zip(lot, differ, strict=True) if differs}
     return found
 
+
+#: Σ of the bits as integers, int64, which any one change alters; Σ of the values, float32, which signs alter.
+Sums = tuple[Tensor, Tensor]
 
 #: Element size in bytes → integers of that size; complex ones are seen as real before.
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@torch.no_grad()
-def _sums(x: Tensor) -> Tensor:
-    """Two numbers, int64: Σ of the bits, which any one change alters; Σ of the values, which signs alter."""
-    x = x.detach()
-    x = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-    bits = x.view(_INTEGERS[x.element_size()]).sum(dtype=torch.int64)
-    return torch.stack([bits, x.sum(dtype=torch.float32).view(torch.int32).to(torch.int64)])
+def _sums(x: Tensor) -> Sums:
+    """Two reads of the tensor, and nothing that the host would have to wait for."""
+    x = storage.real(x.resolve_conj())
+    bits = x.view(_INTEGERS[x.element_size()])
+    return bits.sum(dtype=torch.int64), x.sum(dtype=torch.float32)
+
+
+def _table(sums: list[Sums]) -> Tensor:
+    """``[2, tensors]`` as integers, by which a NaN equals itself."""
+    bits, values = zip(*sums, strict=True)
+    return torch.stack([torch.stack(bits), torch.stack(values).view(torch.int32).to(torch.int64)])
