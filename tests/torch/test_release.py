@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import gc
 import io
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -446,3 +448,10 @@ def test_what_cannot_be_released_is_refused():
     at.flatten(flat)
     with pytest.raises(ValueError, match=r"undo\(\)"):
         at.AdamW(flat.parameters()).release_gradients()
+
+
+def test_the_examples_of_the_documentation():
+    document = Path(__file__).parents[2] / "docs" / "release.md"
+    failed, tried = doctest.testfile(str(document), module_relative=False)
+    assert tried > 15
+    assert failed == 0

@@ -102,6 +102,29 @@ def test_after_the_handle_the_scaler_works_as_before():
     train(model, optimizer, scaler)
 
 
+def test_unscale_finds_nothing_to_do():
+    model, scaler = mlp(), scaler_of()
+    optimizer = at.AdamW(model.parameters(), lr=0.01)
+    optimizer.release_gradients(scaler=scaler)
+    scaler.scale(model(batch(0)).square().mean()).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    train(model, optimizer, scaler, range(1, 3))
+    other = mlp()
+    train(other, at.AdamW(other.parameters(), lr=0.01), scaler_of(), range(3))
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_scaler_that_release_does_not_know_is_not_silent():
+    model, scaler = mlp(), scaler_of()
+    optimizer = at.AdamW(model.parameters(), lr=0.01)
+    optimizer.release_gradients()
+    with pytest.raises(AssertionError, match="No inf checks"):
+        train(model, optimizer, scaler)
+
+
 def test_two_passes_and_a_scaler_are_refused():
     optimizer = at.AdamW(mlp().parameters(), max_norm=1.0)
     with pytest.raises(ValueError, match="GradScaler does not support"):
