@@ -14,7 +14,8 @@ A first moment in 4 bits has few codes to spend, so where its rule has a second 
 coded in units of √v: that ratio is alike within a block even where the gradients' scales are not.
 
 Zero stays zero and nothing else becomes zero in an unsigned code (a second moment of 0 would be divided by).
-A block whose largest value is below 2⁻¹²⁶ is stored as zeros; one with an infinity or NaN as NaN.
+A block whose largest value is below 2⁻¹²⁶ is stored as zeros; one with an infinity or NaN as NaN; one with a
+value beyond 2¹²⁷ may come back as infinities or NaN.
 """
 
 from __future__ import annotations
