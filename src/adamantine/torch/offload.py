@@ -12,44 +12,25 @@ and whoever else reads or writes an optimizer need not know of it. docs/offload.
 from __future__ import annotations
 
 import weakref
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from operator import is_
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor
 
-from adamantine.torch import buffers
 from adamantine.torch.engines.explain import Explanation, explain
 from adamantine.torch.offload_lane import Lane, lane_to
 from adamantine.torch.offload_mirror import Mirror
 from adamantine.torch.offload_seal import changed
+from adamantine.torch.offload_twin import arrange, hand_back
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound="Optimizer")
-
-#: What the twin has of its own; all other attributes are the optimizer's of the moment.
-_OF_THE_TWIN = frozenset(
-    {
-        "param_groups",
-        "state",
-        "offload",
-        "_offloaded",
-        "_native",
-        "_zeroing",
-        "_laid_out",
-        "_measured",
-        "_release",
-    }
-)
-#: What a step leaves on the optimizer beside groups and state.
-_RESULTS = ("skipped_steps", "last_norm")
 
 
 class Offloaded:
@@ -134,7 +115,7 @@ class Offloaded:
         Yields:
             The twin. What has become of its weights, state and groups is the optimizer's afterwards.
         """
-        twin = self._arrange(optimizer)
+        twin = self._arranged(optimizer)
         chosen = list(self._mirrors if params is None else params)
         with torch.no_grad():
             self._bring(chosen)
@@ -146,11 +127,11 @@ class Offloaded:
                 for p, version in versions.items():
                     if self._mirrors[p].weights._version != version:
                         self._mirrors[p].send(p)
-            self._hand_back(optimizer, twin)
+            hand_back(optimizer, twin, {self._mirrors[p].weights: p for p in self._mirrors})
 
     def explain(self, optimizer: Optimizer) -> Explanation:
         """Where the twin's parameters are stepped, and that they are on the host."""
-        found = explain(self._arrange(optimizer))
+        found = explain(self._arranged(optimizer))
         return replace(
             found,
             placements=tuple(
@@ -183,45 +164,13 @@ class Offloaded:
         for mirror in mirrors.values():
             mirror.arrive()
 
-    def _arrange(self, optimizer: AnyOptimizer) -> AnyOptimizer:
-        """The twin, with the optimizer's settings, groups and state as they are now."""
+    def _arranged(self, optimizer: AnyOptimizer) -> AnyOptimizer:
+        """The twin as it is to be now."""
         self._watch(optimizer)
-        twin: AnyOptimizer | None = self._twin  # type: ignore[assignment]
-        if twin is None:
-            twin = self._twin = _empty_twin(optimizer)
-        twin.__dict__.update((k, v) for k, v in optimizer.__dict__.items() if k not in _OF_THE_TWIN)
-        del twin.param_groups[len(optimizer.param_groups) :]
-        while len(twin.param_groups) < len(optimizer.param_groups):
-            twin.param_groups.append({"params": []})
-        for group, own in zip(optimizer.param_groups, twin.param_groups, strict=True):
-            mirrored = [self._mirrors[p].weights for p in group["params"]]
-            if len(mirrored) != len(own["params"]) or not all(map(is_, mirrored, own["params"])):
-                own["params"] = mirrored  # the same list otherwise: the engine looks at it
-            _make_alike(own, group)
-        kept: set[Tensor] = set()
-        for p, mirror in self._mirrors.items():
-            entry = optimizer.state.get(p)
-            if entry is not None:
-                kept.add(mirror.weights)
-                _move_to_host(entry)
-                if twin.state.get(mirror.weights) is not entry:
-                    twin.state[mirror.weights] = entry
-        for gone in set(twin.state) - kept:
-            del twin.state[gone]
+        weights = {p: mirror.weights for p, mirror in self._mirrors.items()}
+        twin: AnyOptimizer = arrange(optimizer, self._twin, weights)
+        self._twin = twin
         return twin
-
-    def _hand_back(self, optimizer: Optimizer, twin: Optimizer) -> None:
-        for group, own in zip(optimizer.param_groups, twin.param_groups, strict=True):
-            _make_alike(group, own)
-        for name in _RESULTS:
-            setattr(optimizer, name, getattr(twin, name))
-        optimizer._measured = None
-        owners = {mirror.weights: p for p, mirror in self._mirrors.items()}
-        if twin._measured is not None:
-            measured = twin._measured
-            optimizer._measured = lambda: [(owners[weights], each) for weights, each in measured()]
-        for weights, entry in twin.state.items():
-            optimizer.state[owners[weights]] = entry
 
 
 def settle(group: dict[str, Any]) -> None:
@@ -270,32 +219,3 @@ def is_reduced_later() -> bool:
     """Whether other processes' gradients are yet to be added when backward has this one's."""
     distributed = torch.distributed
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _empty_twin(optimizer: AnyOptimizer) -> AnyOptimizer:
-    twin = object.__new__(type(optimizer))
-    twin.__dict__.update(optimizer.__dict__)
-    twin.__dict__.update(
-        param_groups=[],
-        state=defaultdict(dict),
-        offload=False,
-        _offloaded=None,
-        _native=None,
-        _zeroing=buffers.GradientZeroing(),
-        _laid_out=None,
-        _measured=None,
-        _release=None,
-    )
-    return twin
-
-
-def _make_alike(group: dict[str, Any], other: dict[str, Any]) -> None:
-    for name in set(group) - set(other):
-        del group[name]
-    group.update((name, value) for name, value in other.items() if name != "params")
-
-
-def _move_to_host(entry: dict[str, Any]) -> None:
-    for key, value in entry.items():
-        if isinstance(value, Tensor) and value.device.type != "cpu":
-            entry[key] = value.to("cpu")
