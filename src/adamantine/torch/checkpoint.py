@@ -176,6 +176,9 @@ def _merge(optimizer: Optimizer, number: int, live: Group, saved: Group, decay: 
             )
     group["decay"] = mode if decay == "saved" else live["decay"]
     check(group)
+    for key in ("constructed_lr", "highest_lr"):
+        if not isinstance(group[key], int | float):
+            raise ValueError(f"the checkpoint's {key} of group {number} is {group[key]!r:.60}, no number")
     return group
 
 
