@@ -1,7 +1,7 @@
 """Which code for the moments? Measures what docs/quantization.md says: results/quantization.json.
 
     python benchmarks/quantization.py                  # everything but the peers, about ten minutes
-    python benchmarks/quantization.py --quick          # one seed, synthetic gradients, another file
+    python benchmarks/quantization.py --quick          # one seed, synthetic gradients; only prints
     python benchmarks/quantization.py blocks rounding  # only these studies, anew
     python benchmarks/quantization.py peers            # in an environment with bitsandbytes and torchao
 
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from quantization_cases import CASES, SPREADS, Case, errors
 from quantization_predictions import PREDICTIONS
+from quantization_rules import measure_rules
 from quantization_stores import STUDIES
 
 RESULTS = Path(__file__).parent / "results"
-SEEDS = 3  # of synthetic gradients; recorded ones have one
 RECORDED = ("text", "digits")
 
 
@@ -43,7 +43,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
     for case in cases_of(study.cases):
         if quick and case.name in RECORDED:
             continue
-        seeds = 1 if quick or case.name in RECORDED else SEEDS
+        seeds = 1 if quick or case.name in RECORDED else study.seeds
         found = [errors(case, {k: s.store for k, s in stores.items()}, seed) for seed in range(seeds)]
         for store in stores:
             values = [one[store] for one in found]
@@ -92,22 +92,27 @@ def text(results: dict[str, Any]) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Measures the studies named, or all but the peers, and writes everything that is known by then."""
     quick = "--quick" in arguments
-    path = RESULTS / ("quantization-quick.json" if quick else "quantization.json")
-    results = json.loads(path.read_text()) if path.exists() else {"studies": {}}
-    for name in [a for a in arguments if not a.startswith("-")] or list(STUDIES):
+    path = RESULTS / "quantization.json"
+    results = json.loads(path.read_text()) if path.exists() and not quick else {"studies": {}}
+    results["machine"] = f"numpy {np.__version__}, {platform.machine()}"
+    results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+    for name in [a for a in arguments if not a.startswith("-")] or [*STUDIES, "rules"]:
         began = time.perf_counter()
         if name == "peers":
             from quantization_peers import measure_peers
 
             results["studies"][name] = measure_peers(quick=quick)
+        elif name == "rules":
+            results["studies"][name] = measure_rules(quick=quick)
         else:
             results["studies"][name] = measure(name, quick=quick)
-        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-        results["machine"] = f"numpy {np.__version__}, {platform.machine()}"
-        results["date"] = datetime.datetime.now(datetime.UTC).date().isoformat()
+        print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
         results["predictions"] = verdicts(results["studies"])
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-        path.with_suffix(".txt").write_text(text(results))
+        if not quick:
+            path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+            path.with_suffix(".txt").write_text(text(results))
+    if quick:
+        print(text(results))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from quantization_cases import At
 
 from adamantine.formats import block, words
 from adamantine.formats.block import CODES, Code
-from adamantine.formats.ops import bits, floats, to_float
+from adamantine.formats.ops import bits, to_float
 
 Array = NDArray[Any]
 Rounding = Literal["nearest", "weyl", "independent"]
@@ -37,7 +37,7 @@ def dither(shape: tuple[int, ...], rounding: Rounding, at: At, slot: int) -> Any
     with np.errstate(over="ignore"):
         if rounding == "weyl":
             within, number = np.arange(size, dtype=np.int32)[None], np.arange(count, dtype=np.int32)[:, None]
-            return words.dither(within, number, high, slot)
+            return np.asarray(words.dither(within, number, high, slot))
         word = words.word(np.arange(count * size, dtype=np.int32).reshape(shape), low, high)
         return to_float((word >> 8) & 0xFFFFFF) * np.float32(1 / 16777216.0)
 
@@ -84,11 +84,6 @@ def encode_with(x: Array, u: Any, code: Code, octaves: Array) -> tuple[Array, Ar
 def our_code(width: int, signed: bool, **changes: Any) -> Code:
     """One of the committed codes, with changed constants."""
     return replace(CODES[width, signed], **changes)
-
-
-def ours(m: int, v: int, size: int = block.BLOCK) -> tuple[Ours, Ours]:
-    """The committed codes of m and v with so many bits."""
-    return Ours(CODES[m, True], "nearest", size), Ours(CODES[v, False], "weyl", size)
 
 
 # -- choosers ---------------------------------------------------------------------------------------------
@@ -214,36 +209,36 @@ class Fed:
     second: Ours
 
     def __call__(self, x: Array, at: At) -> Array:
-        y = self.first(x, at)
-        y = y + self.second(x - y, at)
-        return np.asarray(
-            y if self.first.code.signed else np.maximum(y, np.where(x > 0, 1e-38, 0)), np.float32
-        )
-
-
-def root(v: Array) -> Array:
-    """√v within 6 %: half of the logarithm, as an integer; never 0."""
-    return floats((bits(v) >> 1) + 0x1FC00000)
+        first = self.first(x, at)
+        y = first + self.second(x - first, at)
+        return np.asarray(y if self.first.code.signed else np.maximum(y, first / 2), np.float32)
 
 
 @dataclass(frozen=True)
 class Relative:
-    """m in units of √v, as v is kept: as alike within a block as the signs of the gradients are steady."""
+    """m in units of √v, as v is kept (`block.encode_relative`)."""
 
     code: Ours
 
     def __call__(self, x: Array, at: At) -> Array:
-        unit = root(at.v)
+        unit = block.root(at.v)
         return np.asarray(self.code(x / unit, at) * unit)
 
 
-#: The signed code for ratios m/√v: linear, whatever is in the block.
-LINEAR = {"slope": 0.0, "offset": 1.0}
-
-
-def relative(width: int, rounding: Rounding) -> Relative:
+def relative(width: int, rounding: Rounding, size: int = block.BLOCK) -> Relative:
     """m in so many bits."""
-    return Relative(Ours(our_code(width, True, **LINEAR), rounding))
+    return Relative(Ours(replace(block.RELATIVE, bits=width), rounding, size))
+
+
+def alone(width: int, size: int = block.BLOCK) -> Ours:
+    """m coded without looking at v."""
+    return Ours(CODES[width, True], "nearest", size)
+
+
+def ours(m: int, v: int, size: int = block.BLOCK) -> tuple[Ours | Relative, Ours]:
+    """AdamW's m and v as adamantine keeps them in so many bits."""
+    code_m = alone(m, size) if m == 8 else relative(m, "weyl", size)
+    return code_m, Ours(CODES[v, False], "weyl", size)
 
 
 # -- v of fewer numbers -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from quantization_codes import (
     Ours,
     Relative,
     Rounding,
+    alone,
     by_ratio,
     by_sample,
     fixed,
@@ -29,6 +30,7 @@ from quantization_codes import (
 
 CURVES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # octaves, for what is tried per block
 SYNTHETIC = ("alike", "spread", "alike, mean 0", "spread, mean 0", "heavy tails", "rare", "shift")
+SHORT = ("alike", "spread", "alike, mean 0", "heavy tails", "rare")  # for oracles, which try every curve
 EVERY = (*SYNTHETIC, "text", "digits")
 SLOPES = tuple(f"{d} decades" for d in range(7))
 
@@ -47,6 +49,7 @@ class Study:
     question: str
     cases: tuple[str, ...]
     stores: Callable[[], dict[str, Held]] = field(repr=False)
+    seeds: int = 3  # of synthetic gradients; recorded ones have one
 
 
 def held(m: Roundtrip, v: Roundtrip) -> Held:
@@ -93,11 +96,12 @@ def _rounding() -> dict[str, Held]:
     ways: tuple[Rounding, ...] = ("nearest", "independent", "weyl")
     found = {}
     for bits in (8, 4):
-        m, v = ours(bits, bits)
         for way in ways:
-            found[f"v {bits} bits, {way}"] = held(exact, Ours(v.code, way))
+            found[f"v {bits} bits, {way}"] = held(exact, Ours(our_code(bits, False), way))
         for way in ways:
-            found[f"m {bits} bits, {way}"] = held(Ours(m.code, way), exact)
+            found[f"m {bits} bits, {way}"] = held(Ours(our_code(bits, True), way), exact)
+    for way in ways:
+        found[f"m/√v 4 bits, {way}"] = held(relative(4, way), exact)
     return found
 
 
@@ -136,7 +140,7 @@ def _choosers() -> dict[str, Held]:
             Oracle([Ours(m, "nearest", choose=fixed(r)) for r in wide], "m"),
             Oracle([Ours(v, "weyl", choose=fixed(r)) for r in CURVES], "v"),
         )
-        found[f"{bits}: mean gap"] = held(*ours(bits, bits))
+        found[f"{bits}: mean gap"] = held(alone(bits), Ours(v, "weyl"))
         for every in (4, 16):
             found[f"{bits}: mean gap of every {every}th"] = held(
                 Ours(m, "nearest", choose=by_sample(every)), Ours(v, "weyl", choose=by_sample(every))
@@ -174,10 +178,8 @@ def _zeros() -> dict[str, Held]:
 
 
 def _feedback() -> dict[str, Held]:
-    m, v = ours(4, 4)
-    rest: tuple[Ours, Ours] = tuple(
-        Ours(our_code(4, True, slope=0.0, offset=1.0), way) for way in ("nearest", "weyl")
-    )
+    m, v = alone(4), Ours(our_code(4, False), "weyl")
+    rest = tuple(Ours(our_code(4, True, slope=0.0, offset=1.0), way) for way in ("nearest", "weyl"))
     return {
         "4/4": held(m, v),
         "4 + 4 / 4 + 4": held(Fed(m, rest[0]), Fed(Ours(v.code, "nearest"), rest[1])),
@@ -189,8 +191,8 @@ def _related() -> dict[str, Held]:
     """m coded by itself, and in units of the root of v as it is kept."""
     found = {}
     for m_bits, v_bits in ((8, 8), (4, 8), (4, 4)):
-        m, v = ours(m_bits, v_bits)
-        found[f"{m_bits}/{v_bits}, m by itself"] = held(m, v)
+        v = Ours(our_code(v_bits, False), "weyl")
+        found[f"{m_bits}/{v_bits}, m by itself"] = held(alone(m_bits), v)
         for way in ("nearest", "weyl"):
             found[f"{m_bits}/{v_bits}, m/√v, {way}"] = held(relative(m_bits, way), v)
     return found
@@ -208,8 +210,8 @@ def _shared() -> dict[str, Held]:
 STUDIES = {
     "main": Study("Are the goals met, and which moment is the harder one?", (*EVERY, *SLOPES), _main),
     "blocks": Study("How many elements share a header?", (*SYNTHETIC, "text", "digits"), _blocks),
-    "families": Study("Which family of curves?", SYNTHETIC, _families),
-    "choosers": Study("How is a block's curve chosen?", (*SYNTHETIC, "digits"), _choosers),
+    "families": Study("Which family of curves?", SHORT, _families, seeds=1),
+    "choosers": Study("How is a block's curve chosen?", SHORT, _choosers, seeds=1),
     "rounding": Study("How is it rounded?", (*SYNTHETIC, "digits"), _rounding),
     "domains": Study("v, its root or its logarithm?", SYNTHETIC, _domains),
     "zeros": Study("May a positive v become zero?", SYNTHETIC, _zeros),
