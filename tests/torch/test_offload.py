@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn import Parameter
 
@@ -479,3 +480,32 @@ def test_the_document_runs():
     failed, attempted = doctest.testfile(str(page), module_relative=False)
     assert failed == 0
     assert attempted > 10
+
+
+@pytest.mark.parametrize("view", [False, True], ids=["buckets beside", "buckets under the gradients"])
+@pytest.mark.parametrize("several", [False, True], ids=["one process", "several"])
+def test_gradients_that_are_reduced_after_backward_has_completed_them(view, several, monkeypatch):
+    """DistributedDataParallel with a reduction that doubles, which no version counter sees."""
+    if several:
+        monkeypatch.setattr(offload, "is_reduced_later", lambda: True)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        (net, optimizer), (ours, away) = _pair("SGD")
+        for each in (net, ours):
+            parallel = nn.parallel.DistributedDataParallel(each, gradient_as_bucket_view=view)
+            parallel.register_comm_hook(None, _double)
+            for step in range(3):
+                its = optimizer if each is net else away
+                its.zero_grad()
+                x = torch.randn(8, 12, generator=torch.Generator().manual_seed(step))
+                parallel(x).pow(2).sum().backward()
+                its.step()
+    finally:
+        dist.destroy_process_group()
+    assert _same(net, ours)
+
+
+def _double(state, bucket):
+    reduced = torch.futures.Future()
+    reduced.set_result(bucket.buffer().mul_(2))
+    return reduced
