@@ -93,8 +93,8 @@ def bind_module(module: ModuleType, **names: Any) -> SimpleNamespace:
     The module's own constants stay; what it imported must be among ``names``.
 
     >>> import adamantine.rules.arctan2 as module
-    >>> bind_module(module, where=lambda c, x, y: x if c else y).arctan2(1.0, 0.0) == module.arctan2(1.0, 0.0)
-    True
+    >>> bind_module(module, where=lambda condition, x, y: x if condition else y).arctan2(1.0, 1.0)
+    0.7853981633974483
     """
     scope: dict[str, Any] = {"__builtins__": builtins}
     scope |= {name: value for name, value in vars(module).items() if isinstance(value, int | float)} | names
