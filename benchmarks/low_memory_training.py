@@ -16,8 +16,8 @@ the arm "float32, bf16 arithmetic" (`torch.autocast`).
 The margin, stated before the first run of any format: MARGIN times the standard error that the mean of FIVE
 float32 seeds has, s/√5 with s their standard deviation. Five, since a smaller difference is one that a person
 who compares five seeds with five seeds cannot see; all seeds that were run estimate s, and more seeds give
-the test more power without moving the margin. The verdict is of two one-sided t-tests at 5 % each (TOST), that
-is, of the 90 % interval of the mean difference, paired by seed:
+the test more power without moving the margin. The verdict is of two one-sided t-tests at 5 % each (TOST):
+of the 90 % interval of the mean difference, paired by seed.
 
     equivalent    the interval lies within ± margin
     different     it lies outside of it
@@ -28,9 +28,9 @@ moved by one unit in its last place: chaos alone, no format is better than it. "
 expected to be different. No correction is made for the number of arms: a "not decided" or "different" may be
 the one in twenty.
 
-Seeds: 5 for the Transformer. For the CNN 12 at first; then 24, since `seeds_needed` says 22 for the spread of the
-paired differences that the bf16 arms had. The table of 12 had been seen by then (all arms but the 4-bit ones;
-one of split8 and one of Kahan were "not decided"), so the 24 are not quite as innocent as the 12.
+Seeds: 5 for the Transformer. For the CNN 12 at first; then 24, since `seeds_needed` says 22 for the spread
+of the paired differences that the bf16 arms had. The table of 12 had been seen by then (all arms but the
+4-bit ones; one of split8 and one of Kahan were "not decided"), so the 24 are less innocent than the 12.
 
 Results are kept run by run in DIR/low_memory_training-TASK.json (benchmarks/results) and are not run again;
 the table goes to low_memory_training.txt. One thread; an arm's result does not depend on the machine's load.
