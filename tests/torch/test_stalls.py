@@ -137,6 +137,15 @@ def test_averages_that_cannot_fall(name: str, options: dict[str, Any], key: str)
         assert not same.all()
 
 
+def test_first_moments_in_4_bits() -> None:
+    """Beside a second moment they are dithered; alone they are rounded to nearest, 1/14 of the largest."""
+    w = torch.nn.Parameter(torch.ones(128))
+    assert kinds(optim.AdamW([w], state="4bit", betas=(0.95, 0.999))) == []
+    assert kinds(optim.Lion([w], state="4bit", betas=(0.9, 0.95))) == ["average"]
+    assert kinds(optim.Lion([w], state="4bit", betas=(0.9, 0.9))) == []
+    assert kinds(optim.Lion([w], state="8bit")) == []  # β₂ = 0.99
+
+
 def test_squares_that_float16_cannot_hold() -> None:
     w = torch.nn.Parameter(torch.ones(8))
     assert kinds(optim.AdamW([w], state="float16")) == ["underflow"]

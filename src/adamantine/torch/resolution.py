@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adamantine.formats.block import CODES
-from adamantine.torch.storage import BLOCK_BITS, real
+from adamantine.formats.block import Code
+from adamantine.torch.storage import real
 
 HALF_PRECISION = (torch.bfloat16, torch.float16)
 SAMPLE = 4096  # elements of a parameter that are looked at
@@ -35,13 +35,16 @@ def lost_below(dtype: torch.dtype, weights: str = "nearest") -> float:
     return quarter * quarter if weights == "kahan" else quarter
 
 
-def average_lost_below(dtype: torch.dtype | None, form: str, signed: bool) -> float:
-    """Relative loss below which the largest element of a slot stays."""
+def average_lost_below(dtype: torch.dtype | None, nearest: Code | None) -> float:
+    """Relative loss below which the largest element of a slot stays.
+
+    Args:
+        dtype: of a dense slot; None for a block format.
+        nearest: the block code, where it is rounded to nearest; a dithered one loses nothing.
+    """
     if dtype is not None:
         return torch.finfo(dtype).eps / 4 if dtype in HALF_PRECISION else 0.0
-    if not signed:
-        return 0.0  # dithered
-    return 0.5 / float(2 ** CODES[BLOCK_BITS[form], signed].magnitude_bits - 1)
+    return 0.0 if nearest is None else 0.5 / float(2**nearest.magnitude_bits - 1)
 
 
 def share_below(p: Tensor, step: Tensor | float, weights: str) -> float:

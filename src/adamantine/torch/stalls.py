@@ -151,15 +151,14 @@ def _averages(
     params: list[Tensor],
     names: dict[Tensor, str],
 ) -> Iterator[Stall]:
-    for (key, (form, signed)), letter in zip(
-        zip(rule.slots.values(), how.slots, strict=True), rule.slots, strict=True
-    ):
+    for place, (letter, key) in enumerate(rule.slots.items()):
+        form, signed = how.slots[place]
         forgets = _forgets(group, rule, key)
         by_dtype: dict[torch.dtype | None, list[Tensor]] = {}
         for p in params:
             by_dtype.setdefault(_slot_dtype(optimizer, group, key, p, form), []).append(p)
         for dtype, lot in by_dtype.items():
-            limit = average_lost_below(dtype, form, signed)
+            limit = average_lost_below(dtype, None if how.is_dithered(place) else how.code(place))
             stored = form if dtype is None else str(dtype).removeprefix("torch.")
             if forgets is not None and 0.0 < forgets < limit:
                 yield Stall(
