@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from adamantine.bench import report
-from adamantine.bench.cases import DEFAULT, FLAT, FUSED, LIMIT, OURS, RULES_BY_CLASS
+from adamantine.bench.case import DEFAULT, FLAT, FUSED, LIMIT, OURS
+from adamantine.bench.cases import RULES_BY_CLASS
 from adamantine.bench.console import Display, show
 from adamantine.bench.results import Outcome, Results
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adamantine.bench import figure
-from adamantine.bench.cases import DEFAULT, FLAT, FUSED, LIMIT, OURS
+from adamantine.bench.case import DEFAULT, FLAT, FUSED, LIMIT, OURS
 from adamantine.bench.results import Outcome, Results
 from adamantine.report.theme import DARK, LIGHT
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from adamantine.bench import contestants, limit, memory, run
-from adamantine.bench.cases import CASES, DEFAULT, FLAT, FUSED, LIMIT, OURS, Step
+from adamantine.bench.case import DEFAULT, FLAT, FUSED, LIMIT, OURS, Step
+from adamantine.bench.cases import CASES
 from adamantine.bench.console import Silent
 from adamantine.bench.errors import BenchError
 from adamantine.bench.measure import Pace

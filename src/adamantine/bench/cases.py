@@ -1,107 +1,18 @@
-"""What is measured: one record per case, without torch, so that reading them costs nothing.
+"""What is measured: one record per case.
 
 The goals are stated for two threads and the full sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import prod
-from typing import Literal
-
+from adamantine.bench.case import DEFAULT, FLAT, FUSED, LIMIT, OURS, Case, Iteration, Step
 from adamantine.bench.errors import BenchError
+from adamantine.bench.formats import FORMAT_CASES
 from adamantine.bench.goals import MIB, Goal
-from adamantine.bench.shapes import Shapes, gpt2, resnet18
-
-OURS, FLAT, LIMIT = "adamantine", "adamantine flat", "memory limit"
-FUSED, DEFAULT = "torch fused", "torch default"
-SIZE = {"float32": 4, "bfloat16": 2}  # bytes
+from adamantine.bench.shapes import gpt2, resnet18
 
 TORCH = ("fused", "default", "foreach")
 EVERYONE = (*TORCH, "deepspeed", "optimi", "pytorch_optimizer", "schedulefree", "compile")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One ``step()`` of an optimizer class of ours (and of the peers' AdamW) on tensors of these shapes.
-
-    Attributes:
-        options: for our class, beside lr and weight decay.
-        slots: how many arrays of state the rule keeps.
-        dtype: of parameters and gradients; what our state is kept in is ``state``.
-        gradients: "kept" from step to step, or "fresh" tensors for each step, as backward makes them where
-            ``zero_grad`` has dropped the last ones.
-        max_norm: clip the global norm: ours inside the step, peers by ``clip_grad_norm_`` before it.
-    """
-
-    shapes: Shapes
-    optimizer: str = "AdamW"
-    options: Mapping[str, object] = field(default_factory=dict)
-    slots: int = 2
-    dtype: str = "float32"
-    state: str = "float32"
-    gradients: Literal["kept", "fresh"] = "kept"
-    max_norm: float | None = None
-
-    @property
-    def elements(self) -> int:
-        return sum(map(prod, self.shapes))
-
-    @property
-    def memory(self) -> int:
-        """Bytes of parameters, gradients and state."""
-        return self.elements * (2 * SIZE[self.dtype] + self.slots * SIZE[self.state])
-
-    @property
-    def traffic(self) -> int:
-        """Bytes that a step moves at least: read θ, g and the slots, write θ and the slots.
-
-        >>> Step(((1,),)).traffic, Step(((1,),), dtype="bfloat16").traffic
-        (28, 22)
-        """
-        return self.elements * (3 * SIZE[self.dtype] + 2 * self.slots * SIZE[self.state])
-
-
-@dataclass(frozen=True)
-class Iteration:
-    """A training iteration of an MLP: zero_grad, forward, backward, clip to norm 1, step."""
-
-    widths: tuple[int, ...]
-    batch: int = 32
-    max_norm: float = 1.0
-
-    @property
-    def memory(self) -> int:
-        """Bytes of parameters, gradients and state, the batches being small."""
-        return 16 * sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
-
-
-Work = Step | Iteration
-
-
-@dataclass(frozen=True)
-class Case:
-    """Contestants that do the same work, and what the outcome is meant to be.
-
-    ``name`` is what ``--case`` takes, or the part before the slash. ``quick`` is the same work on tiny sizes.
-    """
-
-    name: str
-    title: str
-    description: str
-    unit: str
-    work: Work
-    quick: Work
-    ours: tuple[str, ...] = (OURS,)
-    peers: tuple[str, ...] = ()
-    limited: bool = True  # whether the memory limit says something about it
-    quantity: Literal["seconds", "bytes"] = "seconds"
-    goals: tuple[Goal, ...] = ()
-
-    @property
-    def family(self) -> str:
-        return self.name.partition("/")[0]
 
 
 _STEP = "one step of AdamW"
@@ -261,7 +172,9 @@ def _rule_case(rule: str) -> Case:
 
 
 #: Every case by name.
-CASES: dict[str, Case] = {case.name: case for case in (*_CASES, *map(_rule_case, RULES_BY_CLASS))}
+CASES: dict[str, Case] = {
+    case.name: case for case in (*_CASES, *FORMAT_CASES, *map(_rule_case, RULES_BY_CLASS))
+}
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Case, ...]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adamantine.bench.cases import LIMIT, OURS, Case, Step
+from adamantine.bench.case import LIMIT, OURS, Case, Step
 from adamantine.bench.contestants import NOT_INSTALLED
 from adamantine.bench.goals import MIB, Verdict
 from adamantine.bench.numbers import factor, interval, mebibytes, three
@@ -109,6 +109,7 @@ def _show_case(outcome: Outcome, console: Console) -> None:
     _head(case.title, case.name, case.description, console)
     if outcome.rows:
         console.print(_peaks(outcome) if case.quantity == "bytes" else _times(outcome))
+        _say_who_sat_out(outcome, console)
     _reasons([outcome], console)
 
 
@@ -132,15 +133,30 @@ def _reasons(outcomes: list[Outcome], console: Console) -> None:
     console.print()
 
 
+def _say_who_sat_out(outcome: Outcome, console: Console) -> None:
+    rounds = {line.name: outcome.rounds(line.name) for line in outcome.lines}
+    most = max(rounds.values())
+    if slow := [name for name, count in rounds.items() if count < most]:
+        console.print(
+            f"[dim]{plain(', '.join(slow))}: slow, so in {rounds[slow[0]]} of {most} rounds; their smallest "
+            "and largest ratio are given.[/dim]",
+            highlight=False,
+        )
+
+
 def _times(outcome: Outcome) -> Table:
     limited = LIMIT in outcome.values
     scale, unit = _unit(outcome)
     headings = ["contestant", f"median\n{unit}", *(["×\nlimit"] if limited else [])]
+    headings += ["bytes per\nparameter"] if outcome.case.formats else []
     table = new_table(outcome.case.unit, *headings, f"÷\n{outcome.case.ours[0]}", "95 %\ninterval")
     for line in outcome.lines:
         over_ours = None if line.name == LIMIT else line.over_ours
         cells = [plain(line.name), three(line.value.median * scale)]
         cells += [factor(line.over_limit)] if limited else []
+        if outcome.case.formats:
+            held = outcome.bytes_per_parameter(line.name)
+            cells.append("–" if held is None else f"{held:.2f}")
         style = "bold" if line.name in outcome.case.ours else "dim" if line.name == LIMIT else ""
         table.add_row(*cells, factor(over_ours), interval(over_ours), style=style)
     return table

@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from adamantine.bench import limit
-from adamantine.bench.cases import FLAT, LIMIT, Case, Iteration, Step, Work
+from adamantine.bench.case import FLAT, LIMIT, Case, Iteration, Step, Work
+from adamantine.bench.memory import bytes_held
 from adamantine.bench.peers import LR, WEIGHT_DECAY, Make, Peer, quiet
 from adamantine.torch import OPTIMIZERS, Flat, flatten
 
@@ -33,13 +34,14 @@ class Contestant:
     """``run`` is measured; ``prepare``, if there is one, comes before every run and is not.
 
     They hold what they work on, and ``kept`` the handle of a flat model and the model; dropped, it all is
-    freed.
+    freed. ``held`` counts the bytes of parameters, gradients and state.
     """
 
     name: str
     run: Callable[[], object]
     prepare: Callable[[], None] | None = None
     kept: tuple[Flat | None, torch.nn.Module] | None = None
+    held: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,11 @@ class Entrant:
 
 def entrants(case: Case, work: Work, peers: Sequence[Peer], threads: int) -> list[Entrant]:
     """Everyone who takes part in a case, the most telling first."""
-    found = [Entrant(name, partial(_ours, name, work)) for name in case.ours]
+    found = []
+    for name in case.ours:
+        own = case.formats.get(name)
+        stored = own.of(work) if own is not None and isinstance(work, Step) else work
+        found.append(Entrant(name, partial(_ours, name, stored)))
     if case.limited and isinstance(work, Step):
         found.append(Entrant(LIMIT, partial(_limit, work, threads)))
     return found + [Entrant(p.name, partial(_peer, p, work)) for p in peers if p.key in case.peers]
@@ -152,6 +158,7 @@ def _step(recipe: _Recipe, work: Step) -> Contestant:
         clip_and_step if clip else step,
         (prepare_fresh if flat is None else prepare) if fresh else None,
         kept=(flat, module),
+        held=partial(bytes_held, params, optimizer),
     )
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from adamantine.bench.cases import LIMIT
+from adamantine.bench.case import LIMIT
 from adamantine.bench.numbers import three
 from adamantine.bench.peers import PEERS
 from adamantine.bench.results import Line, Outcome, Results
@@ -61,7 +61,7 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
             color=theme.ink,
         )
         for row, line in enumerate(lines):
-            _bar(ax, top + GAP / 2 + BAR * (row + 0.5), line, theme)
+            _bar(ax, top + GAP / 2 + BAR * (row + 0.5), line, outcome.bytes_per_parameter(line.name), theme)
         top = bottom
     _axis(ax, top, [line.over_ours for _, lines in shown for line in lines if line.over_ours], theme)
     edge = 12 / 72 / size[0]
@@ -81,13 +81,13 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
     return figure
 
 
-def _bar(ax: Axes, y: float, line: Line, theme: Theme) -> None:
+def _bar(ax: Axes, y: float, line: Line, held: float | None, theme: Theme) -> None:
     ratio = line.over_ours
     assert ratio is not None
     ax.barh(y, ratio.median - 1, left=1, height=BAR * 0.7, color=_colour(line.name), zorder=2)
     ax.plot([ratio.low, ratio.high], [y, y], color=theme.ink, linewidth=1.2, zorder=5)
     ax.annotate(
-        f"{three(ratio.median)} × {line.name}",
+        f"{three(ratio.median)} × {line.name}" + ("" if held is None else f", {held:.1f} bytes"),
         (max(1.0, ratio.median, ratio.high), y),
         (6, 0),
         textcoords="offset points",

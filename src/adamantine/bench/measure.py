@@ -23,6 +23,8 @@ class Pace:
         rest: seconds before every turn. OpenMP's threads spin for some milliseconds when their work is done,
             and would take the next contestant's cores. In a training loop they do that to every optimizer,
             which the cases of whole iterations include.
+        slow: a contestant whose run takes more seconds than this is slow, unless all are.
+        slow_rounds: so many of the first ``rounds`` have a turn of the slow ones, at equal distances.
     """
 
     rounds: int = 12
@@ -30,6 +32,8 @@ class Pace:
     seconds: float = 8.0
     turn: float = 0.005
     rest: float = 0.015
+    slow: float = 2.0
+    slow_rounds: int = 3
 
 
 QUICK = Pace(rounds=5, most_rounds=12, seconds=0.1, turn=0.0005, rest=0.002)
@@ -49,13 +53,18 @@ class Row:
 def interleaved(contestants: Sequence[Contestant], pace: Pace) -> Iterator[list[Row]]:
     """Time the contestants round by round, after a warm-up that is not counted."""
     with _no_garbage_collection():
-        runs = [_warm_up(contestant, pace.turn) for contestant in contestants]
+        warmed = [_warm_up(contestant, pace) for contestant in contestants]
+        runs = [count for count, _ in warmed]
+        everyone = list(range(len(contestants)))
+        fast = [index for index in everyone if warmed[index][1] <= pace.slow] or everyone
+        every = max(pace.rounds // pace.slow_rounds, 1)
         began = perf_counter()
         for number in range(pace.most_rounds):
             if number >= pace.rounds and perf_counter() - began > pace.seconds:
                 return
             turns = []
-            for place, index in enumerate(order(len(contestants), number)):
+            present = everyone if number < pace.rounds and number % every == 0 else fast
+            for place, index in enumerate(present[k] for k in order(len(present), number)):
                 sleep(pace.rest)
                 seconds = _time(contestants[index], runs[index])
                 turns.append(Row(contestants[index].name, number, place, runs[index], seconds / runs[index]))
@@ -77,15 +86,17 @@ def order(count: int, number: int) -> list[int]:
     return turned[::-1] if number // count % 2 else turned
 
 
-def _warm_up(contestant: Contestant, turn: float) -> int:
-    """Run until state and caches are there; how many runs fill a turn."""
+def _warm_up(contestant: Contestant, pace: Pace) -> tuple[int, float]:
+    """Run until state and caches are there; how many runs fill a turn, and the seconds of one."""
     for _ in range(2):  # the first run makes the state
-        _time(contestant, 1)
+        seconds = _time(contestant, 1)
+        if seconds > pace.slow:
+            return 1, seconds  # no cache remembers that long
     runs, seconds = 1, _time(contestant, 1)
-    while seconds < turn:
+    while seconds < pace.turn:
         runs *= 2
         seconds = _time(contestant, runs)
-    return max(1, round(runs * turn / seconds))
+    return max(1, round(runs * pace.turn / seconds)), seconds / runs
 
 
 def _time(contestant: Contestant, runs: int) -> float:

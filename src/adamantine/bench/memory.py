@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -51,6 +55,31 @@ def peak_extra(run: Callable[[], object]) -> int | None:
         return max(_kibibytes(_STATUS, "VmHWM") - before, 0)
     except (OSError, LookupError):
         return None
+
+
+def bytes_held(params: Sequence[Tensor], optimizer: Any) -> int:
+    """Bytes of parameters, gradients and state, as they lie in memory: no storage is counted twice."""
+    storages: dict[int, int] = {}
+    for tensor in _tensors([list(params), [p.grad for p in params], list(optimizer.state.values())]):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors within; of a subclass that wraps others (a quantized one), those others."""
+    if isinstance(value, Tensor):
+        if hasattr(value, "__tensor_flatten__") and type(value) is not Parameter:
+            for name in value.__tensor_flatten__()[0]:
+                yield from _tensors(getattr(value, name))
+        elif value.device.type != "meta":
+            yield value.detach()
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
 
 
 def _kibibytes(file: Path, key: str) -> int:

@@ -22,6 +22,7 @@ import torch
 from torch.nn import Parameter
 
 from adamantine.bench.errors import BenchError
+from adamantine.bench.formats import BITSANDBYTES, TORCHAO_4, TORCHAO_8, TORCHAO_FP8
 
 #: Small, so that parameters move little over thousands of steps. No speed depends on them.
 LR, WEIGHT_DECAY = 1e-4, 0.01
@@ -82,6 +83,18 @@ def _schedulefree(params: list[Parameter]) -> Any:
     return optimizer
 
 
+def _bitsandbytes(params: list[Parameter]) -> Any:
+    return import_module("bitsandbytes").optim.AdamW8bit(params, lr=LR, weight_decay=WEIGHT_DECAY)
+
+
+def _torchao(name: str) -> Make:
+    def make(params: list[Parameter]) -> Any:
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+        return getattr(import_module("torchao.optim"), name)(params, lr=LR, weight_decay=WEIGHT_DECAY)
+
+    return make
+
+
 PEERS: dict[str, Peer] = {
     peer.key: peer
     for peer in (
@@ -98,6 +111,10 @@ PEERS: dict[str, Peer] = {
             _pytorch_optimizer,
         ),
         Peer("schedulefree", "schedulefree", "schedulefree", "schedulefree", _schedulefree),
+        Peer("bitsandbytes", BITSANDBYTES, "bitsandbytes", "bitsandbytes", _bitsandbytes),
+        Peer("torchao8", TORCHAO_8, "torchao", "torchao", _torchao("AdamW8bit")),
+        Peer("torchao4", TORCHAO_4, "torchao", "torchao", _torchao("AdamW4bit")),
+        Peer("torchaofp8", TORCHAO_FP8, "torchao", "torchao", _torchao("AdamWFp8")),
         Peer("compile", "torch.compile(step)", "torch", "torch", _compiled),
     )
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adamantine.bench.cases import LIMIT, Case, Step, Work
+from adamantine.bench.case import LIMIT, Case, Step, Work
 from adamantine.bench.goals import Verdict, judge
 from adamantine.bench.measure import Row
 from adamantine.bench.statistics import Estimate, Floats, median, ratio
@@ -41,6 +41,7 @@ class Outcome:
         quick: on tiny sizes.
         missing: contestant → why it was not measured.
         others: the part of all processors' time that other programs took meanwhile; None if unknown.
+        held: contestant → bytes of its parameters, gradients and state.
     """
 
     case: Case
@@ -48,6 +49,7 @@ class Outcome:
     rows: tuple[Row, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     others: float | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def work(self) -> Work:
@@ -61,10 +63,13 @@ class Outcome:
 
     @cached_property
     def values(self) -> dict[str, Floats]:
-        """Every contestant's numbers by round."""
+        """Every contestant's numbers by round; NaN where it sat out."""
         names = dict.fromkeys(row.contestant for row in self.rows)
-        by_round = sorted(self.rows, key=lambda row: row.round)
-        return {name: np.array([r.value for r in by_round if r.contestant == name]) for name in names}
+        rounds = 1 + max((row.round for row in self.rows), default=-1)
+        found = {name: np.full(rounds, np.nan) for name in names}
+        for row in self.rows:
+            found[row.contestant][row.round] = row.value
+        return found
 
     @property
     def lines(self) -> list[Line]:
@@ -85,6 +90,17 @@ class Outcome:
             reason = f"other programs took {self.others:.0%} of the processors"
             return [Verdict(goal, "not measured", reason=reason) for goal in self.case.goals]
         return [judge(goal, self.values, self.missing) for goal in self.case.goals]
+
+    def bytes_per_parameter(self, name: str) -> float | None:
+        """Of a contestant's parameters, gradients and state together; None where formats are not the case's
+        matter."""
+        if not self.case.formats or name not in self.held or not isinstance(self.work, Step):
+            return None
+        return self.held[name] / self.work.elements
+
+    def rounds(self, name: str) -> int:
+        """In how many rounds it took part."""
+        return sum(row.contestant == name for row in self.rows)
 
     def _over(self, name: str, other: str) -> Estimate | None:
         if name == other or other not in self.values or self.case.quantity == "bytes":
@@ -124,7 +140,10 @@ def _case(outcome: Outcome) -> dict[str, Any]:
         "quantity": case.quantity,
         "elements": work.elements if isinstance(work, Step) else None,
         "traffic_bytes": work.traffic if isinstance(work, Step) and case.limited else None,
-        "contestants": [asdict(line) for line in outcome.lines],
+        "contestants": [
+            {**asdict(line), "bytes_per_parameter": outcome.bytes_per_parameter(line.name)}
+            for line in outcome.lines
+        ],
         "missing": dict(outcome.missing),
         "others": outcome.others,
         "goals": [

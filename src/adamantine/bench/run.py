@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ import torch
 from adamantine.bench import cases as all_cases
 from adamantine.bench import memory
 from adamantine.bench import peers as all_peers
-from adamantine.bench.cases import Case, Step, Work
+from adamantine.bench.case import Case, Step, Work
 from adamantine.bench.contestants import Contestant, Entrant, Unavailable, entrants
 from adamantine.bench.errors import BenchError
 from adamantine.bench.machine import Others, machine, versions
@@ -104,39 +104,44 @@ def _outcome(case: Case, plan: Plan, watcher: Watcher) -> Outcome:
     watcher.begins(case, len(taking_part))
     measure = _times if case.quantity == "seconds" else _peaks
     others = Others()
-    rows, missing = measure(taking_part, work, plan, watcher)
-    return Outcome(case, plan.quick, tuple(rows), missing, others.share())
+    found = measure(taking_part, work, plan, watcher)
+    return Outcome(case, plan.quick, tuple(found.rows), found.missing, others.share(), found.held)
 
 
-def _times(
-    taking_part: list[Entrant], work: Work, plan: Plan, watcher: Watcher
-) -> tuple[list[Row], dict[str, str]]:
+@dataclass
+class _Found:
+    """What comes of measuring a case."""
+
+    rows: list[Row] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+
+
+def _times(taking_part: list[Entrant], work: Work, plan: Plan, watcher: Watcher) -> _Found:
     """All contestants at once in memory, in turn."""
     ready: list[Contestant] = []
-    missing: dict[str, str] = {}
+    found = _Found()
     for entrant in taking_part:
         watcher.says(f"building {entrant.name}")
-        contestant = _built(entrant, work, missing)
+        contestant = _built(entrant, work, found.missing)
         if contestant is not None:
             ready.append(contestant)
-    rows: list[Row] = []
+            if contestant.held is not None:
+                found.held[contestant.name] = contestant.held()
     if ready:
         watcher.says("warming up")
         for turns in interleaved(ready, plan.pace):
-            rows += turns
+            found.rows += turns
             watcher.says(f"round {turns[0].round + 1}")
-    return rows, missing
+    return found
 
 
-def _peaks(
-    taking_part: list[Entrant], work: Work, plan: Plan, watcher: Watcher
-) -> tuple[list[Row], dict[str, str]]:
+def _peaks(taking_part: list[Entrant], work: Work, plan: Plan, watcher: Watcher) -> _Found:
     """One contestant after the other: a high-water mark is the process's."""
-    rows: list[Row] = []
-    missing: dict[str, str] = {}
+    found = _Found()
     for entrant in taking_part:
         watcher.says(entrant.name)
-        contestant = _built(entrant, work, missing)
+        contestant = _built(entrant, work, found.missing)
         if contestant is None:
             continue
         for _ in range(3):
@@ -144,10 +149,10 @@ def _peaks(
         for number in range(MEMORY_ROUNDS):
             peak = memory.peak_extra(contestant.run)
             if peak is None:
-                missing[entrant.name] = "this system does not tell a high-water mark of memory"
+                found.missing[entrant.name] = "this system does not tell a high-water mark of memory"
                 break
-            rows.append(Row(entrant.name, number, 0, 1, float(peak)))
-    return rows, missing
+            found.rows.append(Row(entrant.name, number, 0, 1, float(peak)))
+    return found
 
 
 def _built(entrant: Entrant, work: Work, missing: dict[str, str]) -> Contestant | None:

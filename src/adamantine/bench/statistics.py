@@ -23,12 +23,12 @@ class Estimate:
 def median(values: Floats) -> Estimate:
     """The sample median with the interval of the sign test (Conover 1999, §3.2), between order statistics.
 
-    At most 95 % certain below six values, where even smallest and largest are not enough.
+    At most 95 % certain below six values, where even smallest and largest are not enough. NaN is no value.
 
     >>> median(np.arange(12.0))
     Estimate(median=5.5, low=2.0, high=9.0)
     """
-    ordered = np.sort(values)
+    ordered = np.sort(values[~np.isnan(values)])
     out = _left_out(len(ordered))
     return Estimate(float(np.median(ordered)), float(ordered[out]), float(ordered[-1 - out]))
 

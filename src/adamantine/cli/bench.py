@@ -21,8 +21,8 @@ def bench(
     case: Annotated[
         list[str] | None,
         typer.Option(
-            help="tensor, gpt2, resnet18, many, one, clip, mlp, deep-mlp, bfloat16, memory, rules, or one"
-            " rule as rules/lion; repeated. Default: all.",
+            help="tensor, gpt2, resnet18, many, one, clip, mlp, deep-mlp, bfloat16, memory, formats,"
+            " format-peers, rules, or one rule as rules/lion; repeated. Default: all.",
             metavar="NAME",
         ),
     ] = None,
@@ -30,7 +30,8 @@ def bench(
         str | None,
         typer.Option(
             help="Of fused, default, foreach (torch's), deepspeed, optimi, pytorch_optimizer, schedulefree,"
-            " compile, separated by commas. Default: all that are installed, without compile.",
+            " bitsandbytes, torchao8, torchao4, torchaofp8, compile, separated by commas. Default: all that"
+            " are installed, without compile.",
             metavar="NAMES",
         ),
     ] = None,
