@@ -129,3 +129,34 @@ def measure_peers(*, quick: bool) -> dict[str, Any]:
         "bytes": bytes_of,
         "errors": rows,
     }
+
+
+def check_flash() -> None:
+    """Compares `flash_m` and `flash_v` with FlashOptim's own kernels, in Triton's interpreter on the CPU.
+
+    TRITON_INTERPRET=1 python benchmarks/quantization_peers.py
+    """
+    import flashoptim.optimizers as theirs
+    import torch
+    from triton import language
+
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(1024) * 10 ** rng.uniform(-4, 0, 1024)).astype(np.float32)
+    for values, ours, dtype, most, options in (
+        (x, flash_m, (torch.int8, language.int8), 127.0, (False, True)),
+        (x * x, flash_v, (torch.uint8, language.uint8), 255.0, (True, False)),
+    ):
+        codes, scales = torch.empty(x.size, dtype=dtype[0]), torch.empty(x.size // GROUP, dtype=torch.float16)
+        found, shape = torch.empty(x.size), (x.size, most)
+        theirs._triton_quantize_kernel.fn[(1,)](
+            torch.tensor(values), codes, scales, *shape, dtype[1], GROUP, *options, BLOCK_SIZE_N=1024
+        )
+        theirs._triton_dequantize_kernel.fn[(1,)](
+            codes, scales, found, *shape, GROUP, *options, BLOCK_SIZE_N=1024
+        )
+        same = (found.numpy() == ours(values, At(1, 0, 0, values))).all()
+        print(f"{ours.__name__}: {'equal bit for bit' if same else 'DIFFERENT'}")
+
+
+if __name__ == "__main__":
+    check_flash()
