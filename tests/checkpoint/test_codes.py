@@ -155,8 +155,8 @@ def test_suspicious_numbers_behind_codes(path, slot, header, code):
     contents = read(path)
     contents.parameters[0].state[f"{slot}_scale"][1] = header
     write(path, contents)
-    (suspicion,) = inspect(path).suspicions
-    assert (suspicion.code, suspicion.at) == (code, f"0.weight: {slot}")
+    suspicion = next(each for each in inspect(path).suspicions if each.at == f"0.weight: {slot}")
+    assert suspicion.code == code
     assert "128 NaN" in suspicion.what or "of 333 elements are negative" in suspicion.what
 
 
