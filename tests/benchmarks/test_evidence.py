@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import json
 import subprocess
@@ -93,3 +94,9 @@ def test_measured_memory_is_what_the_report_predicts() -> None:
     assert elements == 8 * 1024**2
     assert row["predicted"] == elements * (4 + 4 + 2 * (1 + 4 / 128)) + 8 * 12  # step count, rounding key
     assert row["peak"] - row["baseline"] == pytest.approx(row["predicted"], rel=0.25)
+
+
+def test_the_page_runs() -> None:
+    found = doctest.testfile(str(BENCHMARKS.parent / "docs" / "memory.md"), module_relative=False)
+    assert found.attempted > 10
+    assert found.failed == 0
