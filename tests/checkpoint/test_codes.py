@@ -16,6 +16,7 @@ from adamantine.checkpoint.convert.api import convert
 from adamantine.checkpoint.difference import diff
 from adamantine.checkpoint.inspection import inspect
 from adamantine.checkpoint.verification import verify
+from adamantine.formats import words
 
 
 def net(dtype=torch.bfloat16, seed=0):
@@ -180,6 +181,16 @@ def test_diff_compares_the_numbers(path, tmp_path):
     assert (change.at, change.form) == ("state/0.weight/exp_avg", "4bit [9, 37]")
     first = numbers(optimizer, model[0].weight, "exp_avg").reshape(-1)[:128]
     assert change.largest == pytest.approx(float(first.abs().max()))
+
+
+def test_diff_tells_keys_as_values(path, tmp_path):
+    model, optimizer = saved(path, **FORMATS)
+    train(model, optimizer, 1)
+    other = tmp_path / "other.safetensors"
+    save(other, optimizer)
+    values = {at: keys for at, *keys in diff(path, other).values}
+    first, second = values["state/0.weight/rounding"]
+    assert second == words.next_key(first)
 
 
 def test_diff_of_numbers_and_their_codes(path, tmp_path):
