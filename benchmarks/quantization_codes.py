@@ -12,7 +12,7 @@ from quantization_cases import At
 
 from adamantine.formats import block, words
 from adamantine.formats.block import CODES, Code
-from adamantine.formats.ops import bits, to_float
+from adamantine.formats.ops import bits, floats, to_float
 
 Array = NDArray[Any]
 Rounding = Literal["nearest", "weyl", "independent"]
@@ -216,12 +216,15 @@ class Fed:
 
 @dataclass(frozen=True)
 class Relative:
-    """m in units of √v, as v is kept (`block.encode_relative`)."""
+    """m in units of √v, as v is kept (`block.encode_relative`); or of the power of two below."""
 
     code: Ours
+    unit: Literal["root", "power of two"] = "root"
 
     def __call__(self, x: Array, at: At) -> Array:
         unit = block.root(at.v)
+        if self.unit == "power of two":
+            unit = floats(bits(unit) & 0x7F800000)
         return np.asarray(self.code(x / unit, at) * unit)
 
 

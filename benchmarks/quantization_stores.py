@@ -28,6 +28,8 @@ from quantization_codes import (
     relative,
 )
 
+from adamantine.formats.block import RELATIVE
+
 CURVES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # octaves, for what is tried per block
 SYNTHETIC = ("alike", "spread", "alike, mean 0", "spread, mean 0", "heavy tails", "rare", "shift")
 SHORT = ("alike", "spread", "alike, mean 0", "heavy tails", "rare")  # for oracles, which try every curve
@@ -195,6 +197,19 @@ def _related() -> dict[str, Held]:
         found[f"{m_bits}/{v_bits}, m by itself"] = held(alone(m_bits), v)
         for way in ("nearest", "weyl"):
             found[f"{m_bits}/{v_bits}, m/√v, {way}"] = held(relative(m_bits, way), v)
+        coarse = Relative(Ours(RELATIVE, "weyl"), "power of two")
+        if m_bits == 4:
+            found[f"4/{v_bits}, m/√v, power of two"] = held(coarse, v)
+    return found
+
+
+def _constants() -> dict[str, Held]:
+    found = {}
+    for bits in (8, 4):
+        for slope in (1.6, 1.8, 2.05, 2.25, 2.4):
+            for offset in (-3.0, -1.5, -0.5, 0.5, 2.0):
+                v = our_code(bits, False, slope=slope, offset=offset)
+                found[f"v {bits} bits, R = {slope:g}·gap {offset:+g}"] = held(exact, Ours(v, "weyl"))
     return found
 
 
@@ -212,10 +227,11 @@ STUDIES = {
     "blocks": Study("How many elements share a header?", (*SYNTHETIC, "text", "digits"), _blocks),
     "families": Study("Which family of curves?", SHORT, _families, seeds=1),
     "choosers": Study("How is a block's curve chosen?", SHORT, _choosers, seeds=1),
+    "constants": Study("Which R for a mean gap?", SHORT, _constants, seeds=1),
     "rounding": Study("How is it rounded?", (*SYNTHETIC, "digits"), _rounding),
     "domains": Study("v, its root or its logarithm?", SYNTHETIC, _domains),
     "zeros": Study("May a positive v become zero?", SYNTHETIC, _zeros),
     "feedback": Study("Is what rounding leaves over worth its bits?", SYNTHETIC, _feedback),
     "related": Study("Is m coded by itself, or in units of √v?", (*EVERY, *SLOPES), _related),
-    "shared": Study("Do rows and columns share a v?", ("alike", "text", "digits"), _shared),
+    "shared": Study("Do rows and columns share a v?", ("text", "digits"), _shared),
 }
