@@ -1,6 +1,6 @@
 """Pure bfloat16 weights at a small learning rate: torch.optim.AdamW stands still, ours does not.
 
-    python benchmarks/stall.py [--seeds N] [--out DIR] [--images DIR]
+    python benchmarks/stall.py [--seed N ...] [--out DIR] [--images DIR]
 
 A bfloat16 has 8 significant bits: what a step adds to a weight w is lost if it is below half a unit in w's
 last place, between 2⁻⁹·|w| and 2⁻⁸·|w|. AdamW's step is about lr (less where gradients disagree), so a
@@ -16,7 +16,8 @@ Expected before the first run of ours: torch in bfloat16 and ours to nearest gai
 float32 gains in test loss; stochastic rounding, Kahan and both splits at least 90 % of it.
 
 The score is the test loss (nats per character) in float32 arithmetic, with the weights as they are stored.
-stall.json and stall.txt go to DIR (benchmarks/results), stall-light.png and stall-dark.png to docs/images.
+stall.json (kept run by run, and not run again) and stall.txt go to DIR (benchmarks/results), stall-light.png
+and stall-dark.png to docs/images.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -130,12 +132,12 @@ def _test(task: Task, model: nn.Module, data: Data) -> float:
         return sum(float(task.loss(scored(x), y)) * len(x) for x, y in parts) / len(inputs)
 
 
-Found = dict[str, list[dict[str, Any]]]  # arm → a run per seed
+Found = dict[str, dict[str, dict[str, Any]]]  # arm → seed → run
 
 
-def gain(runs: list[dict[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def gain(runs: dict[str, dict[str, Any]]) -> NDArray[np.float64]:
     """By how much the test loss fell, per seed."""
-    return np.array([run["losses"][0] - run["losses"][-1] for run in runs])
+    return np.array([runs[seed]["losses"][0] - runs[seed]["losses"][-1] for seed in sorted(runs)])
 
 
 def table(found: Found) -> Table:
@@ -152,8 +154,8 @@ def table(found: Found) -> Table:
     whole = gain(found["float32, torch"])
     for name, runs in found.items():
         share = gain(runs) / whole
-        before, after = (np.mean([run["losses"][end] for run in runs]) for end in (0, -1))
-        moved = np.mean([run["moved"] for run in runs])
+        before, after = (np.mean([run["losses"][end] for run in runs.values()]) for end in (0, -1))
+        moved = np.mean([run["moved"] for run in runs.values()])
         spread = f" ± {share.std(ddof=1):.2f}" if seeds > 1 else ""
         shown.add_row(name, f"{before:.4f}", f"{after:.4f}", f"{share.mean():.2f}{spread}", f"{moved:.0%}")
     return shown
@@ -165,7 +167,7 @@ def draw(found: Found, theme: Theme) -> Figure:
     ax = figure.subplots()
     for place, (name, runs) in enumerate(found.items()):
         look = stroke(place)
-        mean = np.mean([run["losses"] for run in runs], axis=0)
+        mean = np.mean([run["losses"] for run in runs.values()], axis=0)
         dash = (0, look.dash) if look.dash else "-"
         ax.plot(
             EVERY * np.arange(len(mean)),
@@ -188,24 +190,26 @@ def draw(found: Found, theme: Theme) -> Figure:
 def main() -> None:
     root = Path(__file__).parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arm", action="append", choices=list(ARMS))
+    parser.add_argument("--seed", type=int, action="append", help="may be repeated; without it 0, 1 and 2")
     parser.add_argument("--out", type=Path, default=root / "benchmarks" / "results")
     parser.add_argument("--images", type=Path, default=root / "docs" / "images")
     arguments = parser.parse_args()
     task = load("text", Settings())
-    found: Found = {name: [] for name in arguments.arm or ARMS}
-    console = Console(record=True, width=110)
+    file = arguments.out / "stall.json"
+    found: Found = json.loads(file.read_text())["runs"] if file.exists() else {name: {} for name in ARMS}
     with single_threaded():
-        for seed in range(arguments.seeds):
+        for seed in arguments.seed or range(3):
+            missing = [name for name in ARMS if str(seed) not in found[name]]
             data = task.data(seed)
-            start = pretrained(task, data, seed)
-            for name in track(found, f"seed {seed}", console=Console(stderr=True)):
-                found[name].append(run(task, data, start, ARMS[name], seed))
+            start = pretrained(task, data, seed) if missing else None
+            for name in track(missing, f"seed {seed}", console=Console(stderr=True)):
+                assert start is not None
+                found[name][str(seed)] = run(task, data, start, ARMS[name], seed)
+                about = {"torch": torch.__version__, "lr": LR, "every": EVERY}
+                write_atomic(file, json.dumps({**about, "runs": found}, indent=1).encode())
+    console = Console(record=True, width=110)
     console.print(table(found))
     write_atomic(arguments.out / "stall.txt", console.export_text().encode())
-    about = {"torch": torch.__version__, "lr": LR, "every": EVERY}
-    write_atomic(arguments.out / "stall.json", json.dumps({**about, "runs": found}, indent=1).encode())
     for name, content in themed("stall", lambda theme: draw(found, theme), kinds=["png"]):
         write_atomic(arguments.images / name, content)
 
