@@ -541,7 +541,8 @@ _COMMON = """
             are. Also per group.
         engine: ``"native"`` is the compiled kernel for host memory, ``"generic"`` torch operations on any
             device, with the same bits on a CPU; ``"auto"`` takes the kernel wherever it can. `explain` tells.
-        seed: of the rounding of weights and averages; its state is in the checkpoint.
+        seed: of the rounding of weights and averages, whose state is in the checkpoint. Processes that train
+            copies of one model round alike only with the same seed, and need to.
         offload: keep the state on the host while the parameters are on an accelerator.
         foreach: for the generic engine: True updates many tensors in one call, False each by itself, None
             chooses by size and device.
