@@ -127,7 +127,7 @@ def test_slow_contestants_have_three_turns(monkeypatch: pytest.MonkeyPatch) -> N
     assert all([row.place for row in r] == list(range(len(r))) for r in rounds)
 
 
-def test_where_all_are_slow_nobody_sits_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_all_are_about_as_slow_nobody_sits_out(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = _Clock(monkeypatch)
     pace = Pace(rounds=4, most_rounds=4, seconds=0.0, turn=0.0, slow=2.0)
     rounds = list(interleaved([clock.work("a", 3.0), clock.work("b", 4.0)], pace))

@@ -23,7 +23,7 @@ class Pace:
         rest: seconds before every turn. OpenMP's threads spin for some milliseconds when their work is done,
             and would take the next contestant's cores. In a training loop they do that to every optimizer,
             which the cases of whole iterations include.
-        slow: a contestant whose run takes more seconds than this is slow, unless all are.
+        slow: a contestant whose run takes more seconds than this, and 5 times the fastest's, is slow.
         slow_rounds: so many of the first ``rounds`` have a turn of the slow ones, at equal distances.
     """
 
@@ -56,7 +56,8 @@ def interleaved(contestants: Sequence[Contestant], pace: Pace) -> Iterator[list[
         warmed = [_warm_up(contestant, pace) for contestant in contestants]
         runs = [count for count, _ in warmed]
         everyone = list(range(len(contestants)))
-        fast = [index for index in everyone if warmed[index][1] <= pace.slow] or everyone
+        slow = max(pace.slow, 5 * min((seconds for _, seconds in warmed), default=0.0))
+        fast = [index for index in everyone if warmed[index][1] <= slow]
         every = max(pace.rounds // pace.slow_rounds, 1)
         began = perf_counter()
         for number in range(pace.most_rounds):

@@ -100,16 +100,20 @@ def family_of(name: str) -> str:
     return name
 
 
-def oracle_of(name: str) -> Oracle | None:
-    """The oracle of a class name, or None.
+def oracle_of(name: str, hyper: Mapping[str, Any] | None = None) -> Oracle | None:
+    """The oracle of a class name, or None; ``hyper`` may say that the state is kept in codes.
 
     >>> oracle_of("AdamW8bit").rule, oracle_of("AdamW8bit").stored
     ('adam', 'quantized')
+    >>> oracle_of("AdamW", {"state": {"exp_avg": "4bit"}}).stored, oracle_of("AdamW").stored
+    ('quantized', 'exact')
     >>> oracle_of("Shampoo") is None
     True
     """
     oracle = KNOWN.get(family_of(name))
-    if oracle is None or not _QUANTIZED.search(name):
+    state = (hyper or {}).get("state")  # adamantine.torch
+    stored = " ".join([name, *map(str, state.values() if isinstance(state, Mapping) else [state])])
+    if oracle is None or not _QUANTIZED.search(stored):
         return oracle
     return replace(oracle, stored="quantized")
 

@@ -42,7 +42,7 @@ def subject_of(target: Any, *, hyper: Mapping[str, Any] | None = None, name: str
             name=called,
             hyper=given,
             reference=target if isinstance(target, str) else _reference(make),
-            oracle=oracle_of(called),
+            oracle=oracle_of(called, given),
             promise=promised_decay(called, given),
         )
     )
