@@ -23,10 +23,39 @@ ADAMANTINE_INLINE float to_float(std::int32_t i) { return static_cast<float>(i);
 ADAMANTINE_INLINE std::int32_t to_int(float x) { return static_cast<std::int32_t>(x); }
 ADAMANTINE_INLINE std::int32_t smaller(std::int32_t x, std::int32_t y) { return x < y ? x : y; }
 ADAMANTINE_INLINE std::int32_t larger(std::int32_t x, std::int32_t y) { return x > y ? x : y; }
+ADAMANTINE_INLINE std::uint32_t larger(std::uint32_t x, std::uint32_t y) { return x > y ? x : y; }
 
 template <class Code>
 ADAMANTINE_INLINE std::int32_t curve(std::int32_t rho) {
   return (rho + 2) << (22 - Code::magnitude_bits);
+}
+
+// A register of codes, by hand: compilers widen a byte twice, and to four registers at a time.
+#if defined(__AVX512F__)
+constexpr std::size_t kLanes = 16;
+#elif defined(__AVX2__)
+constexpr std::size_t kLanes = 8;
+#else
+constexpr std::size_t kLanes = 4;
+#endif
+using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
+using Floats = float __attribute__((vector_size(4 * kLanes)));
+
+ADAMANTINE_INLINE Ints widen(const std::uint8_t* bytes) {
+#if defined(__AVX512F__)
+  // Masked by all: GCC 12 warns of the plain one's own header.
+  return (Ints)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+#elif defined(__SSE4_1__)
+  int four;
+  std::memcpy(&four, bytes, sizeof four);
+  return (Ints)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
+#else
+  Ints wide;
+  for (std::size_t i = 0; i < kLanes; ++i) wide[i] = bytes[i];
+  return wide;
+#endif
 }
 
 // What of a block decides how it is stored.
@@ -34,7 +63,7 @@ struct Found {
   std::int32_t largest, count, total;  // of b, of elements that are not 0, of b >> 8
 };
 
-ADAMANTINE_INLINE Found find(const float* x) {
+ADAMANTINE_ONCE Found find_among_zeros(const float* x) {
   Found found{0, 0, 0};
   ADAMANTINE_INDEPENDENT
   for (std::size_t i = 0; i < kCodeBlock; ++i) {
@@ -45,6 +74,27 @@ ADAMANTINE_INLINE Found find(const float* x) {
   }
   return found;
 }
+
+// Few blocks hold a zero: these are looked at once more, and in the others there is nothing to count.
+ADAMANTINE_INLINE Found find(const float* x) {
+  std::uint32_t last = 0;  // the largest b - 1, which of a zero is the largest of all
+  std::int32_t total = 0;
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < kCodeBlock; ++i) {
+    const std::int32_t b = bits(x[i]) & 0x7FFFFFFF;
+    last = larger(last, static_cast<std::uint32_t>(b) - 1);
+    total += b >> 8;
+  }
+  if (last == 0xFFFFFFFFu) return find_among_zeros(x);
+  return {static_cast<std::int32_t>(last + 1), kCodeBlock, total};
+}
+
+// A tile's blocks side by side, so that what is computed once a block is computed of many at once.
+struct Blocks {
+  static constexpr std::size_t most = kTile / kCodeBlock;
+  std::int32_t largest[most], count[most], total[most], header[most];
+  float inverse[most], inverse_h[most];  // of the scale, of the curve
+};
 
 ADAMANTINE_INLINE bool is_stored(std::int32_t header) { return header != 0 && header != NOT_A_NUMBER; }
 
@@ -63,7 +113,7 @@ ADAMANTINE_INLINE std::int32_t header_of(const Found& block) {
 }
 
 // Of a block that is stored; `inverse` is of its scale and `inverse_h` of its curve.
-template <class Code>
+template <class Code, bool has_zeros>
 ADAMANTINE_INLINE std::int32_t encode(float x, float u, float inverse, float inverse_h) {
   const std::int32_t b = bits(x) & 0x7FFFFFFF;
   const float y = floats(b) * inverse + 1.0f;
@@ -72,7 +122,7 @@ ADAMANTINE_INLINE std::int32_t encode(float x, float u, float inverse, float inv
   if constexpr (Code::is_signed) {
     c = c | ((bits(x) >> (31 - Code::magnitude_bits)) & (1 << Code::magnitude_bits));
   } else {
-    c = larger(c, smaller(b, 1));
+    c = larger(c, has_zeros ? smaller(b, 1) : 1);
   }
   return c;
 }
@@ -89,39 +139,62 @@ ADAMANTINE_INLINE float decode(std::int32_t c, std::int32_t h, float scale) {
   return x;
 }
 
-// n codes, at most a block, where they lie: a byte each, or two a byte of which the first half is low.
 template <class Code>
-ADAMANTINE_INLINE void decode_block(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
+ADAMANTINE_INLINE void decode_lanes(const std::uint8_t* codes, std::int32_t h, float scale, float* out) {
+  const Ints c = widen(codes);
+  const Ints magnitude = c & Code::most;
+  Floats x = ((Floats)(ONE + magnitude * h) - 1.0f) * scale;
+  if constexpr (Code::is_signed) {
+    const Ints sign = (c << (31 - Code::magnitude_bits)) & static_cast<std::int32_t>(0x80000000);
+    x = (Floats)((Ints)x | sign);
+  }
+  std::memcpy(out, &x, sizeof x);
+}
+
+// n codes of a byte each.
+template <class Code>
+ADAMANTINE_INLINE void decode_bytes(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
   const std::int32_t h = curve<Code>(header & 127);
   const float scale = floats(header & -128);
-  if constexpr (Code::bits == 8) {
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t i = 0; i < n; ++i) x[i] = decode<Code>(codes[i], h, scale);
-  } else {
-    const std::size_t half = (n + 1) / 2;
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t i = 0; i < half; ++i) x[i] = decode<Code>(codes[i] & 15, h, scale);
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t i = 0; i < n - half; ++i) x[half + i] = decode<Code>(codes[i] >> 4, h, scale);
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) decode_lanes<Code>(codes + i, h, scale, x + i);
+  for (; i < n; ++i) x[i] = decode<Code>(codes[i], h, scale);
+}
+
+template <class Code, bool has_zeros>
+ADAMANTINE_INLINE void encode_bytes(const float* x, std::size_t n, std::uint32_t phase, float inverse, float inverse_h,
+                                    std::uint8_t* codes) {
+  ADAMANTINE_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) {
+    const float u = !Code::is_dithered ? 0.5f : dither(phase + static_cast<std::uint32_t>(i) * WITHIN);
+    codes[i] = static_cast<std::uint8_t>(encode<Code, has_zeros>(x[i], u, inverse, inverse_h));
   }
 }
 
+// n codes, at most a block, as they lie: a byte each, or two a byte of which the first half is low.
 template <class Code>
-ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t phase, std::int32_t header,
-                                    std::uint8_t* codes) {
-  const float inverse = 1.0f / floats(header & -128);
-  const float inverse_h = 1.0f / to_float(curve<Code>(header & 127));
-  const auto code = [&](std::size_t i) {
-    const float u = !Code::is_dithered ? 0.5f : dither(phase + static_cast<std::uint32_t>(i) * WITHIN);
-    return static_cast<std::uint8_t>(encode<Code>(x[i], u, inverse, inverse_h));
-  };
+ADAMANTINE_INLINE void decode_block(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
   if constexpr (Code::bits == 8) {
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t i = 0; i < n; ++i) codes[i] = code(i);
+    decode_bytes<Code>(codes, n, header, x);
   } else {
+    std::uint8_t bytes[kCodeBlock];
     const std::size_t half = (n + 1) / 2;
-    ADAMANTINE_INDEPENDENT
-    for (std::size_t i = 0; i < half; ++i) codes[i] = static_cast<std::uint8_t>(code(i) | code(half + i) << 4);
+    for (std::size_t i = 0; i < half; ++i) bytes[i] = codes[i] & 15;
+    for (std::size_t i = 0; i < n - half; ++i) bytes[half + i] = codes[i] >> 4;
+    decode_bytes<Code>(bytes, n, header, x);
+  }
+}
+
+template <class Code, bool has_zeros>
+ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t phase, float inverse, float inverse_h,
+                                    std::uint8_t* codes) {
+  if constexpr (Code::bits == 8) {
+    encode_bytes<Code, has_zeros>(x, n, phase, inverse, inverse_h, codes);
+  } else {
+    std::uint8_t bytes[kCodeBlock];
+    encode_bytes<Code, has_zeros>(x, kCodeBlock, phase, inverse, inverse_h, bytes);  // what fills the block up is 0
+    const std::size_t half = (n + 1) / 2;
+    for (std::size_t i = 0; i < half; ++i) codes[i] = static_cast<std::uint8_t>(bytes[i] | bytes[half + i] << 4);
   }
 }
 

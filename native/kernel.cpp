@@ -4,6 +4,10 @@
 
 #include "kernel.hpp"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <bit>
 #include <cstring>
 #include <utility>

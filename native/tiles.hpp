@@ -43,11 +43,9 @@ ADAMANTINE_INLINE void close_dense(std::byte*, DType, std::size_t, std::size_t, 
 template <class Half>
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, Half* theta) {
-  const auto first = static_cast<std::uint32_t>(start);
+  const auto first = static_cast<std::uint32_t>(start), count = static_cast<std::uint32_t>(n);
   ADAMANTINE_INDEPENDENT
-  for (std::size_t i = 0; i < n; ++i) {
-    encode(tile[i], word(first + static_cast<std::uint32_t>(i), low, high), theta[i]);
-  }
+  for (std::uint32_t i = 0; i < count; ++i) encode(tile[i], word(first + i, low, high), theta[i]);
 }
 
 template <class Half>
@@ -166,20 +164,31 @@ ADAMANTINE_ONCE void encode_blocks(float* tile, std::size_t start, std::size_t n
                                    std::uint32_t slot, std::uint8_t* codes, std::int32_t* headers) {
   const std::size_t blocks = (n + kCodeBlock - 1) / kCodeBlock;
   for (std::size_t i = n; i < blocks * kCodeBlock; ++i) tile[i] = 0.0f;
-  Found found[kTile / kCodeBlock];
-  for (std::size_t b = 0; b < blocks; ++b) found[b] = find(tile + b * kCodeBlock);
-  for (std::size_t b = 0; b < blocks; ++b) headers[b] = header_of<Code>(found[b]);
+  Blocks all;
+  for (std::size_t b = 0; b < Blocks::most; ++b) {
+    const Found found = b < blocks ? find(tile + b * kCodeBlock) : Found{0, 0, 0};
+    all.largest[b] = found.largest;
+    all.count[b] = found.count;
+    all.total[b] = found.total;
+  }
+  for (std::size_t b = 0; b < Blocks::most; ++b) {
+    const std::int32_t header = header_of<Code>({all.largest[b], all.count[b], all.total[b]});
+    all.header[b] = header;
+    all.inverse[b] = 1.0f / floats(header & -128);
+    all.inverse_h[b] = 1.0f / to_float(curve<Code>(header & 127));
+  }
   for (std::size_t b = 0; b < blocks; ++b) {
     const std::size_t i = b * kCodeBlock;
     const std::size_t count = n - i < kCodeBlock ? n - i : kCodeBlock;
     const std::uint32_t first = phase(0, static_cast<std::uint32_t>(start / kCodeBlock + b), high, slot);
     std::uint8_t* at = codes + b * bytes_of<Code>(kCodeBlock);
+    headers[b] = all.header[b];
     if (!is_stored(headers[b])) {
       for (std::size_t j = 0; j < bytes_of<Code>(count); ++j) at[j] = 0;
-    } else if (count == kCodeBlock) {
-      encode_block<Code>(tile + i, kCodeBlock, first, headers[b], at);
+    } else if (all.count[b] == kCodeBlock) {
+      encode_block<Code, false>(tile + i, kCodeBlock, first, all.inverse[b], all.inverse_h[b], at);
     } else {
-      encode_block<Code>(tile + i, count, first, headers[b], at);
+      encode_block<Code, true>(tile + i, count, first, all.inverse[b], all.inverse_h[b], at);
     }
   }
 }
