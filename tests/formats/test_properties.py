@@ -61,7 +61,7 @@ def parts(header: Ints) -> tuple[NDArray[np.float64], Ints]:
 def test_roundtrip_is_within_a_code(code: Code, x: Array, u: np.float32) -> None:
     """\\|x̂ - x\\| ≤ k·h·2⁻²³·(scale + max(\\|x\\|, \\|x̂\\|)); k = 1/2 to nearest, 1 else.
 
-    Codes are h units of 1 + x/scale apart, rounding is off by k·h units. Numbers between 2ᵉ and 2ᵉ⁺¹ are 2ᵉ⁻²³
+    Codes are h units of 1 + x/scale apart; rounding is off by k·h units. From 2ᵉ to 2ᵉ⁺¹ numbers are 2ᵉ⁻²³
     apart, and 2ᵉ ≤ 1 + max(x, x̂)/scale for the upper of the two: times scale, that is the bound. An unsigned
     code lifts what is below its first code, by less than one. 0.003 codes more for what is not exact: x/scale
     in two roundings (3 units), the quotient of up to 2²⁹ units in three, and the scale, which keeps 17 bits
