@@ -493,7 +493,7 @@ def test_compiled_around_a_step():
 
 @EVERY_FORMAT
 def test_all_that_is_decoded_stays_on_its_device(dtype, weights, state):
-    """The meta device computes nothing and refuses what mixes devices; only counters and keys are the host's."""
+    """The meta device computes nothing and refuses what mixes devices; counters and keys are the host's."""
     p = Parameter(torch.empty(7, 50, dtype=dtype, device="meta"))
     optimizer = at.AdamW([p], weights=weights, state=state)
     p.grad = torch.empty_like(p)
