@@ -17,8 +17,8 @@ the choice of the mode matters less than the choice of the seed.
   first steps of these smooth tasks the two hardly differ.
 - C for each (per-parameter clipping to C instead of C/√n): closer to exact than C/√n with SGD: it cuts less.
 
-The third case was added after the first two were measured, since the second one's loss depends so much on the seed
-that it decides little; the predictions are the same.
+The third case was added after the first two were measured, since the second one's loss depends so much on the
+seed that it decides little; the predictions are the same.
 """
 
 from __future__ import annotations
