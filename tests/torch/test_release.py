@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import adamantine.torch as at
+from adamantine.rules.decay import MODES
 
 EVERY_CLASS = pytest.mark.parametrize("name", list(at.OPTIMIZERS))
 STEPS = 4
@@ -93,7 +94,7 @@ def both(make_model, make_optimizer, **how):
 @EVERY_CLASS
 @pytest.mark.parametrize(
     ("engine", "state"),
-    [("auto", None), ("auto", "bfloat16"), ("auto", "8bit"), ("generic", None), ("generic", "4bit")],
+    [("auto", None), ("auto", "bfloat16"), ("auto", "8bit"), ("auto", "4bit"), ("generic", "4bit")],
 )
 def test_every_rule_takes_the_same_steps(name, engine, state):
     both(mlp, lambda m: at.OPTIMIZERS[name](m.parameters(), lr=0.01, engine=engine, state=state))
@@ -112,12 +113,20 @@ def test_the_variants_of_every_rule(name):
         both(mlp, lambda m, options=options: at.OPTIMIZERS[name](m.parameters(), lr=0.01, **options))
 
 
+@pytest.mark.parametrize("decay", MODES)
+@pytest.mark.parametrize("engine", ["auto", "generic"])
+def test_every_decay_mode_takes_the_same_steps(decay, engine):
+    both(mlp, lambda m: at.AdamW(m.parameters(), lr=0.01, weight_decay=0.5, decay=decay, engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["auto", "generic"])
 @pytest.mark.parametrize("weights", ["nearest", "stochastic", "kahan", "split8", "split16"])
-def test_every_format_of_the_weights_takes_the_same_steps(weights):
+def test_every_format_of_the_weights_takes_the_same_steps(weights, engine):
     def make():
         return Wide(mlp().bfloat16())
 
-    both(make, lambda m: at.AdamW(m.parameters(), lr=0.01, weights=weights, state="8bit", seed=3))
+    options = {"lr": 0.01, "weights": weights, "state": "8bit", "seed": 3, "engine": engine}
+    both(make, lambda m: at.AdamW(m.parameters(), **options))
 
 
 class Wide(nn.Module):

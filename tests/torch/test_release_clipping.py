@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import adamantine.torch as at
+from adamantine.checkpoint import load, save
 
 BOUND = 0.05
 
@@ -166,17 +167,24 @@ def test_per_parameter_clipping_keeps_the_global_norm_below_the_bound():
     steps_of_sgd("per-parameter", factors)
 
 
-def test_delayed_clipping_goes_on_from_a_checkpoint():
+@pytest.mark.parametrize("form", ["state_dict", "safetensors"])
+def test_delayed_clipping_goes_on_from_a_checkpoint(form, tmp_path):
+    def optimizer_of(model):
+        return at.AdamW(model.named_parameters(), lr=0.01, max_norm=BOUND)
+
     through, model = mlp(), mlp()
-    one = at.AdamW(through.parameters(), lr=0.01, max_norm=BOUND)
+    one, first = optimizer_of(through), optimizer_of(model)
     one.release_gradients("delayed")
-    train(through, one, 4)
-    first = at.AdamW(model.parameters(), lr=0.01, max_norm=BOUND)
     first.release_gradients("delayed")
+    train(through, one, 4)
     train(model, first, 2)
     resumed = copy.deepcopy(model)
-    second = at.AdamW(resumed.parameters(), lr=0.01, max_norm=BOUND)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second = optimizer_of(resumed)
+    if form == "state_dict":
+        second.load_state_dict(copy.deepcopy(first.state_dict()))
+    else:
+        save(tmp_path / "state.safetensors", first)
+        load(tmp_path / "state.safetensors", second)
     second.release_gradients("delayed")
     train(resumed, second, 2, start=2)
     assert_same(resumed, through)
