@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-os.environ["TORCHDYNAMO_DISABLE"] = "1"  # torchao compiles its step; the numbers are what is wanted
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torchao compiles its step; here for its numbers only
 
 import numpy as np
 from numpy.typing import NDArray
