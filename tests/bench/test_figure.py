@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from adamantine.bench import figure
 from adamantine.bench.case import DEFAULT, FLAT, FUSED, LIMIT, OURS
+from adamantine.bench.formats import BITSANDBYTES, EIGHT, FOUR, TORCHAO_4
 from adamantine.bench.results import Outcome, Results
 from adamantine.report.theme import DARK, LIGHT
 
@@ -56,3 +58,18 @@ def test_no_ratio_no_figure(outcome: Make, results: Callable[..., Results], tmp_
     peaks = outcome("memory", {OURS: ROUNDS, FUSED: ROUNDS})
     figure.write(results(found, peaks), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_formats_show_their_bytes_and_no_label_leaves_the_picture(outcome: Make) -> None:
+    values = {EIGHT: ROUNDS, FOUR: 1.2 * ROUNDS, BITSANDBYTES: 30 * ROUNDS, TORCHAO_4: 80 * ROUNDS}
+    found = outcome("format-peers", values)
+    held = {EIGHT: 10.0625, FOUR: 9.0625, BITSANDBYTES: 10.03, TORCHAO_4: 9.06}
+    object.__setattr__(found, "held", {name: round(b * found.work.elements) for name, b in held.items()})
+    drawn = _drawn(found)
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    (ax,) = drawn.axes
+    texts = {text.get_text(): text for text in ax.texts}
+    assert {f"1.00 × {EIGHT}, 10.1 bytes", f"30.0 × {BITSANDBYTES}, 10.0 bytes"} <= texts.keys()
+    for text in texts.values():
+        assert text.get_window_extent(canvas.get_renderer()).x1 <= drawn.bbox.x1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -21,6 +23,7 @@ from adamantine.report.theme import METHOD_COLOURS, Theme
 NAME = "ratios"
 BAR, GAP = 0.2, 0.17  # inches: a bar with its room, and between two cases
 NAMES = 1.9  # inches for the cases' names
+LETTER = 0.073  # inches that a letter of a label takes
 # Whose a bar is; its label says more.
 TORCH, PACKAGE, OURS = METHOD_COLOURS[0], METHOD_COLOURS[1], METHOD_COLOURS[2]
 
@@ -36,8 +39,20 @@ def write(results: Results, folder: Path) -> None:
 
 
 def _bars(outcome: Outcome) -> list[Line]:
-    """Everyone with a ratio to ours, but the limit, which nobody can use."""
-    return [line for line in outcome.lines if line.over_ours is not None and line.name != LIMIT]
+    """Everyone with a ratio to ours, but the limit, which nobody can use; among formats also the one that the
+    others are measured by, for its bytes."""
+    bars = [line for line in outcome.lines if line.over_ours is not None and line.name != LIMIT]
+    if bars and outcome.case.formats:
+        own = next(line for line in outcome.lines if line.name == outcome.case.ours[0])
+        bars.insert(0, replace(own, over_ours=Estimate(1.0, 1.0, 1.0)))
+    return bars
+
+
+def _label(outcome: Outcome, line: Line) -> str:
+    assert line.over_ours is not None
+    text = f"{three(line.over_ours.median)} × {line.name}"
+    held = outcome.bytes_per_parameter(line.name)
+    return text if held is None else f"{text}, {held:.1f} bytes"
 
 
 def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -> Figure:
@@ -61,9 +76,16 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
             color=theme.ink,
         )
         for row, line in enumerate(lines):
-            _bar(ax, top + GAP / 2 + BAR * (row + 0.5), line, outcome.bytes_per_parameter(line.name), theme)
+            _bar(ax, top + GAP / 2 + BAR * (row + 0.5), line, _label(outcome, line), theme)
         top = bottom
-    _axis(ax, top, [line.over_ours for _, lines in shown for line in lines if line.over_ours], theme)
+    room = LETTER / (size[0] - NAMES - 0.2)  # of a letter, as a share of the width
+    bars = [
+        (line.over_ours, room * len(_label(outcome, line)))
+        for outcome, lines in shown
+        for line in lines
+        if line.over_ours is not None
+    ]
+    _axis(ax, top, bars, theme)
     edge = 12 / 72 / size[0]
     figure.text(
         edge,
@@ -81,13 +103,13 @@ def _draw(shown: list[tuple[Outcome, list[Line]]], threads: int, theme: Theme) -
     return figure
 
 
-def _bar(ax: Axes, y: float, line: Line, held: float | None, theme: Theme) -> None:
+def _bar(ax: Axes, y: float, line: Line, label: str, theme: Theme) -> None:
     ratio = line.over_ours
     assert ratio is not None
     ax.barh(y, ratio.median - 1, left=1, height=BAR * 0.7, color=_colour(line.name), zorder=2)
     ax.plot([ratio.low, ratio.high], [y, y], color=theme.ink, linewidth=1.2, zorder=5)
     ax.annotate(
-        f"{three(ratio.median)} × {line.name}" + ("" if held is None else f", {held:.1f} bytes"),
+        label,
         (max(1.0, ratio.median, ratio.high), y),
         (6, 0),
         textcoords="offset points",
@@ -106,10 +128,14 @@ def _colour(name: str) -> str:
     return TORCH if peers[name].module == "torch" else PACKAGE
 
 
-def _axis(ax: Axes, bottom: float, ratios: list[Estimate], theme: Theme) -> None:
-    low, high = min(0.8, *(r.low for r in ratios)), max(2.0, *(r.high for r in ratios))
+def _axis(ax: Axes, bottom: float, bars: list[tuple[Estimate, float]], theme: Theme) -> None:
+    """``bars``: how far each goes, and the share of the width that its label takes."""
+    low = min(0.8, *(ratio.low for ratio, _ in bars)) / 1.2
+    high = max(2.0, *(ratio.high for ratio, _ in bars))
+    # In decades: as wide as whoever needs most for its bar and its label.
+    width = max(math.log10(max(r.high, r.median, 1.0) / low) / (1 - min(label, 0.7)) for r, label in bars)
     ax.set_xscale("log")
-    ax.set_xlim(low / 1.2, high * max((high / low) ** 0.5, 2))  # a third is for the longest bar's label
+    ax.set_xlim(low, max(low * 10 ** (width * 1.03), 2 * high))
     ax.set_ylim(bottom, 0)
     ax.axvline(1, color=theme.ink, linewidth=1.2, zorder=4)
     ax.xaxis.set_major_locator(LogLocator(10, (1, 2, 5) if high / low < 50 else (1,)))
