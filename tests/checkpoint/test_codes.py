@@ -169,6 +169,16 @@ def test_an_underflow_is_told_from_codes(path):
     assert [each.code for each in inspect(path).suspicions] == ["underflowed"]
 
 
+def test_no_residual_and_no_key_is_suspicious(path):
+    saved(path, **FORMATS)
+    contents = read(path)
+    for parameter in contents.parameters:
+        parameter.state["residual"].zero_()
+        parameter.state["rounding"].fill_(-1)
+    write(path, contents)
+    assert inspect(path).suspicions == []
+
+
 def test_diff_compares_the_numbers(path, tmp_path):
     model, optimizer = saved(path, **FORMATS)
     assert diff(path, path).is_none
@@ -254,8 +264,9 @@ def test_into_torch_as_float32(path, tmp_path):
     train(model, theirs)
 
 
-def test_into_our_own_layout_as_it_is(path, tmp_path):
-    saved(path, **FORMATS)
+@pytest.mark.parametrize("formats", [FORMATS, {"state": "4bit"}], ids=str)
+def test_into_our_own_layout_as_it_is(path, tmp_path, formats):
+    saved(path, **formats)
     target = tmp_path / "renamed.safetensors"
     names = tmp_path / "names.json"
     names.write_text('{"0.weight": "first.weight"}')
