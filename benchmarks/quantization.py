@@ -3,7 +3,7 @@
     python benchmarks/quantization.py                  # everything but the peers, about ten minutes
     python benchmarks/quantization.py --quick          # one seed, synthetic gradients; only prints
     python benchmarks/quantization.py blocks rounding  # only these studies, anew
-    python benchmarks/quantization.py peers            # in an environment with bitsandbytes and torchao
+    python benchmarks/quantization.py peers            # with bitsandbytes and torchao installed
 
 A study is a set of stores by a set of cases (quantization_cases.py, quantization_codes.py). Figures:
 quantization_figures.py.
@@ -82,6 +82,13 @@ def text(results: dict[str, Any]) -> str:
         for store, row in study["errors"].items():
             cells = " ".join(f"{100 * row[case][0]:14.2f}" if case in row else " " * 14 for case in cases)
             lines.append(f"{store:<{wide}}{study['bytes'][store]:6.3f} {cells}")
+    if "nanoseconds" in results:
+        lines += [
+            "",
+            "CPU time of a step of 2^20 parameters, one thread, ns per parameter (quantization_time.py)",
+            "",
+        ]
+        lines += [f"{store:<22}{ns:6.2f}" for store, ns in results["nanoseconds"].items()]
     lines += ["", "Predictions, written before"]
     for verdict in results["predictions"].values():
         mark = {True: "yes", False: "NO", None: "?"}[verdict["holds"]]

@@ -100,6 +100,31 @@ def pareto(results: dict[str, Any], theme: Theme) -> Figure:
     return sheet.figure
 
 
+def cost(results: dict[str, Any], theme: Theme) -> Figure:
+    """Error over the time of a step, on real gradients."""
+    sheet = _figure("What a step costs on a CPU, and what it is off by", theme, (7.2, 4.8))
+    (ax,) = sheet.axes()
+    main, peers, ns = results["studies"]["main"], results["studies"]["peers"], results["nanoseconds"]
+    stores = [(main, store, OURS) for store in ("8/8", "4/8", "4/4", "bfloat16")]
+    for study, label, look in stores + [(peers, name, look) for name, look in PEERS.items() if name in ns]:
+        y = 100 * study["errors"][label]["text"][0]
+        sheet.points(ax, [ns[label]], [y], look)
+        up = 9 if label == "torchao 4-bit" else -9 if label == "torchao 8-bit" else 0
+        sheet.write(ax, ns[label], y, label, look, offset=(8, up), va="center", fontsize=9.5,
+                    fontweight="normal")  # fmt: skip
+    ax.axvline(ns["float32"], color=theme.ink, lw=1.5, ls=(0, (1, 1.6)))
+    sheet.write(ax, ns["float32"], 60, "float32", ha="right", offset=(-5, 0), fontsize=9.5)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator([0.5, 1, 2, 5, 10, 20, 50]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.set_xlim(0.35, 90)
+    _per_cent(ax, (0.3, 1, 3, 10, 30, 100, 300))
+    ax.set_xlabel("ns of CPU time per parameter and step, one thread")
+    ax.set_ylabel("‖d̂ - d‖ / ‖d‖ on text")
+    return sheet.figure
+
+
 def spread(results: dict[str, Any], theme: Theme) -> Figure:
     """Error over the spread of the scales within a block."""
     sheet = _figure("Spread scales cost a 4-bit m nothing when it is in units of √v", theme, (7.2, 4.8))
@@ -172,6 +197,7 @@ def decay(results: dict[str, Any], theme: Theme) -> Figure:
 
 DRAWINGS: dict[str, Callable[[dict[str, Any], Theme], Figure]] = {
     "quantization-pareto": pareto,
+    "quantization-time": cost,
     "quantization-spread": spread,
     "quantization-decay": decay,
 }
