@@ -7,6 +7,7 @@ import doctest
 import gc
 import io
 import pickle
+import weakref
 from pathlib import Path
 
 import pytest
@@ -457,6 +458,23 @@ def test_what_cannot_be_released_is_refused():
     at.flatten(flat)
     with pytest.raises(ValueError, match=r"undo\(\)"):
         at.AdamW(flat.parameters()).release_gradients()
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.5}])
+def test_all_states_are_made_at_once_and_only_where_they_are_used(options):
+    """Made between gradients, they would leave holes in the heap. Dampening needs to know the first step."""
+    model = nn.ModuleList([mlp(), mlp()])
+    optimizer = at.SGD(model.parameters(), **options) if options else at.AdamW(model.parameters())
+    made = []
+    optimizer.release_gradients()
+    alive = weakref.ref(optimizer)  # a hook's reference would make a cycle that torch cannot break
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda _: made.append(sum(map(bool, alive().state.values()))))
+    for t in range(2):
+        model[0](batch(t)).sum().backward()
+        optimizer.step()
+        assert set(optimizer.state) == set(model[0].parameters())
+    assert made == [*([1, 2, 3, 4, 5, 6] if options else [12] * 6), *[6] * 6]
 
 
 def test_the_examples_of_the_documentation():

@@ -84,6 +84,7 @@ class GradientRelease:
         else:
             loss = None if closure is None else self._run(closure, "steps")
             self._release_the_rest()
+        self._members.drop_unused_states()
         self._judge.end()
         if self._buffer == "bfloat16":
             for group in self.optimizer.param_groups:
@@ -106,6 +107,7 @@ class GradientRelease:
         """Autograd has completed p's gradient."""
         if not self._has_begun:  # groups may have changed since the last step
             self._members.follow()
+            self._members.make_states()
             self._has_begun = True
         member = self._members.get(p)
         if member is None:  # p has left the optimizer
@@ -206,6 +208,7 @@ class GradientRelease:
                 judge=self._judge,
             )
         part.number = member.number
+        member.waits = False
         return part
 
     def _step_in_two_passes(self, closure: Callable[[], float] | None) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from adamantine.rules import Rule
 from adamantine.torch.engines.explain import name_parameters
 from adamantine.torch.release_buffers import Buffer, Sum
 from adamantine.torch.release_checks import check_group
@@ -33,6 +34,8 @@ class Member:
         number: of its group.
         position: its place among all parameters of the optimizer.
         parts: what takes its steps.
+        is_new: whether no step has begun with it.
+        waits: whether its state was made ahead of its first gradient, which has not arrived.
         arrived: how many backward passes have completed its gradient since the last step.
         done: whether it has taken this step.
         sum: of the gradients that have arrived, or None.
@@ -43,6 +46,7 @@ class Member:
         self.p, self.name, self.handle = p, name, handle
         self.number = self.position = 0
         self.parts: dict[Role, Part] = {}
+        self.is_new, self.waits = True, False
         self.begin()
 
     def begin(self) -> None:
@@ -93,11 +97,44 @@ class Members:
         for p in set(self._members) - set(names):
             self._members.pop(p).handle.remove()
 
+    def make_states(self) -> None:
+        """The state of all newcomers that have none, at once.
+
+        Made one by one, between gradients that come and go, it would leave holes of their sizes in the heap:
+        with glibc's allocator, memory for all gradients after all.
+        """
+        for number, group in enumerate(self._optimizer.param_groups):
+            newcomers = [member for member in self if member.number == number and member.is_new]
+            for member in newcomers:
+                member.is_new = False
+            rule = self._optimizer.rule(group)
+            if not rule.slots or not _starts_as_any(rule, group):
+                continue
+            without = [member for member in newcomers if not self._optimizer.state.get(member.p)]
+            self._optimizer._fill_states([member.p for member in without], group, rule)
+            for member in without:
+                member.waits = True
+
+    def drop_unused_states(self) -> None:
+        """Of parameters that had no gradient in their first step: an ordinary step makes none."""
+        for member in self:
+            if member.waits:
+                del self._optimizer.state[member.p]
+                member.waits = False
+
     def leave(self) -> None:
         """No hooks any more."""
         for member in self:
             member.handle.remove()
         self._members.clear()
+
+
+def _starts_as_any(rule: Rule, group: dict[str, Any]) -> bool:
+    """Whether the first step is known by its number, or no other than the rest; not by slots made for it."""
+    if rule.counts_steps:
+        return True
+    hyper = {name: group[name] for name in rule.hyper}
+    return bool(rule.scalars(1, **hyper) == rule.scalars(2, **hyper))
 
 
 def _hook(owner: Any, name: str) -> Callable[[Tensor], None]:
