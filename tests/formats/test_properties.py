@@ -385,7 +385,7 @@ def test_split8_is_within_its_bound(x: Array, phase: Ints) -> None:
 @given(x=hnp.arrays(np.float32, 16, elements=st.floats(2.0**-100, 2.0**100, width=32)))
 @settings(max_examples=40, deadline=None)
 def test_kahan_keeps_a_float32_within_two_roundings(x: Array) -> None:
-    """2⁻¹⁷\\|x\\|: for 1 ≤ x < 2, θ is off by at most 2⁻⁸, whose half unit in bfloat16 is 2⁻¹⁷; the sum rounds once."""
+    """For 1 ≤ x < 2 θ is off by at most 2⁻⁸, half of whose unit in bfloat16 is 2⁻¹⁷; the sum rounds once."""
     theta = half.decode_bfloat16(half.nearest_bfloat16(x))
     residual = half.decode_bfloat16(half.nearest_bfloat16(x - theta))
     assert (np.abs((theta + residual).astype(np.float64) - x) <= (2.0**-17 + 2.0**-24) * x).all()
