@@ -169,7 +169,7 @@ def test_what_was_decoded_encodes_to_itself(code: Code, x: Array, u: np.float32)
     c, header = block.encode(for_code(x, code), NEAREST, code)
     y = block.decode(c, header, code)
     c2, header2 = block.encode(y, u, code)
-    if (header2 & 127) == (header & 127):
+    if np.abs(y).max() >= 2.0**-126 and (header2 & 127) == (header & 127):
         assert header2 == header
         assert (block.decode(c2, header2, code) == y).all()
 
