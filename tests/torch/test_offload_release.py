@@ -166,3 +166,18 @@ def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr(offload_release, "is_reduced_later", lambda: True)
     with pytest.raises(RuntimeError, match="averaged after backward"):
         optimizer.release_gradients()
+
+
+def test_two_optimizers_that_release_the_same_gradient_are_refused():
+    """The second one's hook finds none."""
+    p = Parameter(torch.ones(3))
+    one, other = (at.AdamW([p], offload=True) for _ in range(2))
+    with one.release_gradients():
+        other.release_gradients()
+        with pytest.raises(RuntimeError, match="gone before it was copied"):
+            p.sum().backward()
+
+
+def test_any_number_of_passes_is_summed_but_not_any_number_is_one():
+    with pytest.raises(ValueError, match="Invalid accumulate: 0"):
+        at.AdamW([Parameter(torch.ones(3))], offload=True).release_gradients(accumulate=0)

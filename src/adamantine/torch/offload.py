@@ -208,7 +208,14 @@ def _hook(p: Tensor, mirror: Mirror) -> None:
 
     def copy(p: Tensor) -> None:
         mirror = alive()
-        if mirror is not None and mirror.fits(p) and not is_reduced_later():
+        if mirror is None:
+            return
+        if p.grad is None and mirror.gradient.releases:
+            raise RuntimeError(
+                f"the gradient of a parameter of shape {tuple(p.shape)} is gone before it was copied: "
+                "another optimizer or hook has released it. remove() one of them"
+            )
+        if mirror.fits(p) and not is_reduced_later():
             mirror.gradient.fetch(p)
 
     handle = p.register_post_accumulate_grad_hook(copy)  # type: ignore[no-untyped-call]

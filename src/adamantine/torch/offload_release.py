@@ -15,6 +15,7 @@ import torch
 from adamantine.torch.offload import Offloaded, is_reduced_later
 from adamantine.torch.options import check_choice
 from adamantine.torch.release_buffers import Buffer
+from adamantine.torch.release_checks import check_accumulate
 from adamantine.torch.release_clipping import Clip
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ class HostRelease:
         optimizer: Optimizer,
         offloaded: Offloaded,
         clip: Clip,
+        accumulate: int,
         buffer: Buffer,
         scaler: GradScaler | None,
     ) -> None:
+        check_accumulate(accumulate)  # any number of passes is summed
         _check(clip, buffer, scaler)
         if optimizer._release is not None:
             raise ValueError("this optimizer releases its gradients already; remove() its handle first")
@@ -68,6 +71,9 @@ class HostRelease:
 
     def forget(self) -> None:
         """``optimizer.zero_grad()``: the gradients that only the host has are dropped there (`Offloaded`)."""
+
+    def follow_load(self) -> None:
+        """``optimizer.load_state_dict()``: gradients stay, as ``.grad`` does."""
 
 
 def _check(clip: Clip, buffer: Buffer, scaler: GradScaler | None) -> None:

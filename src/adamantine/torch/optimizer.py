@@ -126,7 +126,10 @@ class Optimizer(torch.optim.Optimizer):
                     f"{name} is for all groups together; give it to the optimizer, not to a group"
                 )
             settle_mode(param_group)
-            self._check_options({**self.defaults, **param_group})
+            options = {**self.defaults, **param_group}
+            self._check_options(options)
+            if isinstance(options["state"], dict):
+                param_group["state"] = options["state"]  # its own, and a dict, whatever mapping was given
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -338,7 +341,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._offloaded is not None:
             from adamantine.torch.offload_release import HostRelease
 
-            self._release = HostRelease(self, self._offloaded, clip, buffer, scaler)
+            self._release = HostRelease(self, self._offloaded, clip, accumulate, buffer, scaler)
             return self._release
         from adamantine.torch.release import GradientRelease
 
@@ -377,10 +380,14 @@ class Optimizer(torch.optim.Optimizer):
         return total(each for _, each in ordered)
 
     def _plans(self, params: Callable[[dict[str, Any]], list[Tensor]]) -> list[Plan]:
-        """Of every group, for those of its parameters that ``params`` gives of it."""
+        """Of every group, for those of its parameters that ``params`` gives of it. Nothing has changed yet."""
         name = type(self).__name__
         found = [plan_of(group, params(group), self.rule(group), name) for group in self.param_groups]
-        return [each for each in found if each is not None]
+        plans = [each for each in found if each is not None]
+        for plan in plans:
+            for p in plan.params:
+                storage.check_kept(self.state.get(p, {}), p, plan.rule, plan.formats)
+        return plans
 
     def _updates(
         self, plan: Plan, grad_scale: float, fresh: Iterable[Tensor] = (), *, alone: bool = False
@@ -455,7 +462,10 @@ class Optimizer(torch.optim.Optimizer):
             ValueError: another decay mode, a missing or foreign name, another shape, another rule's state; a
                 format that these parameters cannot have, codes that do not fit. Nothing has changed.
         """
-        return checkpoint.load(self, state_dict, decay=decay, state=state)
+        change = checkpoint.load(self, state_dict, decay=decay, state=state)
+        if self._release is not None:
+            self._release.follow_load()
+        return change
 
     def store_as(
         self,

@@ -8,16 +8,22 @@ optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md)
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from adamantine.torch.norm import squares
 from adamantine.torch.release_buffers import STEPS, Buffer, sum_of
-from adamantine.torch.release_checks import check_options, refuse_data_parallel
+from adamantine.torch.release_checks import (
+    check_options,
+    refuse_data_parallel,
+    settings,
+    warn_of_late_changes,
+)
 from adamantine.torch.release_clipping import Clip
 from adamantine.torch.release_judge import Judge
 from adamantine.torch.release_members import Member, Members
@@ -55,7 +61,9 @@ class GradientRelease:
         self._pass: Pass = "none" if clip == "two-pass" else "steps"
         self._looked_for_wrappers = False
         self._has_begun = False  # whether a gradient of this step has arrived
+        self._in_backward = False  # whether a pass has begun that has not come to its end
         self._failed = False  # whether an error has cut this step short
+        self._settings: list[dict[str, Any]] | None = None  # of the groups when the first parameter moved
         self._members = Members(optimizer, self, buffer)
         if scaler is not None:  # which is to leave unscaling, and looking for infinities, to us
             optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
@@ -74,7 +82,10 @@ class GradientRelease:
     def __enter__(self) -> GradientRelease:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._failed = (
+            self._failed or kind is not None
+        )  # which is to be seen, and not what it has left undone
         self.remove()
 
     def end_step(self, closure: Callable[[], float] | None) -> float | None:
@@ -83,6 +94,8 @@ class GradientRelease:
             loss: float | None = self._step_in_two_passes(closure)
         else:
             loss = None if closure is None else self._run(closure, "steps")
+            if self._settings is not None:
+                warn_of_late_changes(self._settings, self.optimizer)
             self._release_the_rest()
         self._members.drop_unused_states()
         self._judge.end()
@@ -98,13 +111,27 @@ class GradientRelease:
         for member in self._members:
             if not member.done:
                 member.begin()
-        if self._failed:
+        if self._was_cut_short():
             self._judge.begin()
             self._begin()
+
+    def follow_load(self) -> None:
+        """``optimizer.load_state_dict()``: a step that has begun is over. Sums stay, as ``.grad`` does."""
+        for member in self._members:
+            member.waits = False
+            if member.done or member.in_moments:
+                member.begin()
+        self._failed = self._in_backward = False
+        self._settings = None
+        self._judge.begin()
 
     @torch.no_grad()
     def arrive(self, p: Tensor) -> None:
         """Autograd has completed p's gradient."""
+        if not self._in_backward:
+            self._in_backward = True
+            engine: Any = torch.autograd.Variable._execution_engine
+            engine.queue_callback(_at_the_end_of_backward(weakref.ref(self)))
         if not self._has_begun:  # groups may have changed since the last step
             self._members.follow()
             self._members.make_states()
@@ -124,7 +151,8 @@ class GradientRelease:
             p.grad = None
             raise RuntimeError(
                 f"backward has reached {member.name} again, which has taken this step already. Call "
-                f"optimizer.step() after every {self._accumulate} backward passes; with more micro-batches, "
+                f"optimizer.step() after every {self._accumulate} backward passes, or optimizer.zero_grad() "
+                "after one that an error has cut short; with more micro-batches, "
                 "release_gradients(accumulate=…); torch.utils.checkpoint needs use_reentrant=False"
             )
         member.arrived += 1
@@ -175,6 +203,8 @@ class GradientRelease:
         if self._pass == "measures":
             [self._judge.squares[p]] = squares([p.grad])
         else:
+            if self._settings is None:
+                self._settings = settings(self.optimizer)
             self._part(member, "close" if member.in_moments else "step").move()
         p.grad = None
         member.done = True
@@ -243,12 +273,28 @@ class GradientRelease:
         """Nothing has arrived yet, and no error has cut the step short."""
         for member in self._members:
             member.begin()
-        self._failed = self._has_begun = False
+        self._failed = self._has_begun = self._in_backward = False
+        self._settings = None
+
+    def _was_cut_short(self) -> bool:
+        """Whether an error, ours or another's, has ended a backward pass of this step."""
+        return self._failed or self._in_backward
 
     def _refuse_to_forget(self, call: str) -> None:
         pending = [member.name for member in self._members if member.in_moments and not member.done]
-        if pending and not self._failed:
+        if pending and not self._was_cut_short():
             raise RuntimeError(
                 f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
                 "call optimizer.step() before"
             )
+
+
+def _at_the_end_of_backward(owner: Callable[[], GradientRelease | None]) -> Callable[[], None]:
+    """What autograd calls when a pass is complete, and does not when an error has ended it."""
+
+    def end() -> None:
+        alive = owner()
+        if alive is not None:
+            alive._in_backward = False
+
+    return end

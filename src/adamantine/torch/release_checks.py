@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -30,8 +31,7 @@ def check_options(
     """ValueError where arguments of `Optimizer.release_gradients` exclude each other, or the optimizer."""
     check_choice("clip", clip, Clip)
     check_choice("buffer", buffer, Buffer)
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ValueError(f"Invalid accumulate: {accumulate!r}; it is the number of backward passes per step")
+    check_accumulate(accumulate)
     if optimizer._release is not None:
         raise ValueError("this optimizer releases its gradients already; remove() its handle first")
     if optimizer.defaults["differentiable"]:
@@ -57,6 +57,12 @@ def check_options(
     refuse_data_parallel(optimizer._parameters())
 
 
+def check_accumulate(accumulate: int) -> None:
+    """ValueError where this is no number of backward passes."""
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"Invalid accumulate: {accumulate!r}; it is the number of backward passes per step")
+
+
 def check_group(optimizer: Optimizer, group: dict[str, Any], buffer: Buffer) -> None:
     """ValueError where a group's parameters cannot be released so."""
     if any(buffers.at_home(p) is not None for p in group["params"]):
@@ -78,6 +84,33 @@ def check_group(optimizer: Optimizer, group: dict[str, Any], buffer: Buffer) -> 
         raise ValueError(
             "buffer='moments': with L2 the average of g² would hold the penalty's square beside that of one "
             "micro-batch; use decay='decoupled', or buffer='float32' or 'bfloat16'"
+        )
+
+
+def settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The numbers that each group's steps go by."""
+    return [
+        {name: group[name] for name in optimizer.defaults if isinstance(group[name], (int, float, tuple))}
+        for group in optimizer.param_groups
+    ]
+
+
+def warn_of_late_changes(taken: list[dict[str, Any]], optimizer: Optimizer) -> None:
+    """UserWarning if groups are not what they were when parameters took this step."""
+    late = sorted(
+        {
+            f"{name} of group {number} ({old[name]!r} → {new[name]!r})"
+            for number, (old, new) in enumerate(zip(taken, settings(optimizer), strict=False))
+            for name in old.keys() & new.keys()
+            if old[name] != new[name]
+        }
+    )
+    if late:
+        warnings.warn(
+            f"{', '.join(late)} changed after backward, in which parameters had taken this step already, by "
+            "the old value; with released gradients, set it before backward",
+            UserWarning,
+            stacklevel=5,
         )
 
 

@@ -83,7 +83,8 @@ class Members:
         groups = self._optimizer.param_groups
         names = name_parameters(groups)
         for group in groups:
-            if any(p.requires_grad and p not in self._members for p in group["params"]):
+            is_new = any(p.requires_grad and p not in self._members for p in group["params"])
+            if is_new or self._buffer == "moments":  # which is not for every value of the group's options
                 check_group(self._optimizer, group, self._buffer)
         position = 0
         for number, group in enumerate(groups):
@@ -119,7 +120,7 @@ class Members:
         """Of parameters that had no gradient in their first step: an ordinary step makes none."""
         for member in self:
             if member.waits:
-                del self._optimizer.state[member.p]
+                self._optimizer.state.pop(member.p, None)
                 member.waits = False
 
     def leave(self) -> None:
