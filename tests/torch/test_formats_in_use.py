@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -350,8 +351,52 @@ def test_a_dense_slot_is_encoded_where_the_group_now_asks_for_blocks():
     _, (_, after) = Stored(p, entry, ["exp_avg", "exp_avg_sq"], form).read(0, 300)
     torch.testing.assert_close(after, 0.999 * before, rtol=0.25, atol=1e-8)  # coded twice, once with dither
     optimizer.param_groups[0]["state"] = "4bit"
-    with pytest.raises(ValueError, match=r"exp_avg_sq is stored as uint8 \(300,\).*state='4bit'"):
+    with pytest.raises(ValueError, match=r"exp_avg is stored as uint8 \(300,\).*state asks for \(4bit\)"):
         optimizer.step()
+
+
+@pytest.mark.parametrize("engine", ["auto", "generic"])
+def test_formats_changed_by_hand_are_refused_before_anything_moves(engine):
+    first, second = Parameter(normal(300)), Parameter(normal(200).bfloat16())
+    optimizer = at.AdamW(
+        [{"params": [first]}, {"params": [second]}], state="8bit", weights="split8", engine=engine
+    )
+    steps(optimizer, [first, second])
+    before = copy.deepcopy([first, second, [optimizer.state[p] for p in (first, second)]])
+    group = optimizer.param_groups[1]
+    for change, message in [
+        (
+            {"state": "4bit"},
+            r"exp_avg is stored as uint8 \(200,\), .*state asks for \(4bit\)",
+        ),
+        ({"state": None}, r"exp_avg is stored as uint8 .*state asks for \(dense\)"),
+        ({"state": "8bits"}, "Invalid state of exp_avg: '8bits'; choose one of"),
+        (
+            {"weights": "split16"},
+            r"residual is stored as int8 .*weights asks for \(split16\).*store_as",
+        ),
+        ({"weights": "kahan"}, r"residual is stored as int8 .*weights asks for \(kahan\)"),
+        ({"weights": "kahn"}, "Invalid weights: 'kahn'; choose one of"),
+    ]:
+        kept = {key: group[key] for key in change}
+        group.update(change)
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+        group.update(kept)
+        now = [first, second, [optimizer.state[p] for p in (first, second)]]
+        torch.testing.assert_close(now, before, rtol=0, atol=0)
+    optimizer.step()
+
+
+def test_a_group_has_a_dict_of_its_own():
+    given = MappingProxyType({"exp_avg": "8bit"})  # no pickle takes it
+    optimizer = at.AdamW([{"params": [Parameter(normal(9))], "state": given}])
+    assert optimizer.param_groups[0]["state"] == {"exp_avg": "8bit"}
+    copy.deepcopy(optimizer)
+    params = [{"params": [Parameter(normal(9))]} for _ in range(2)]
+    optimizer = at.AdamW(params, state={"exp_avg": "8bit"})
+    optimizer.param_groups[0]["state"]["exp_avg"] = "4bit"
+    assert optimizer.param_groups[1]["state"] == optimizer.defaults["state"] == {"exp_avg": "8bit"}
 
 
 # --- what is refused ----------------------------------------------------------------------------------------

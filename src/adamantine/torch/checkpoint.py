@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from adamantine.rules.hyper import check
-from adamantine.torch import restore, storage
+from adamantine.torch import restore
 from adamantine.torch.storage_change import Account, StorageChange
+from adamantine.torch.storage_checks import check_storable
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -52,7 +53,7 @@ def load(
         for param, saved_id, name in zip(live["params"], ids, _labels(live), strict=True)
     }
     for param, name, transfer in owners.values():
-        storage.check_storable(param, name, transfer.live)
+        check_storable(param, name, transfer.live)
     for saved_id, entry in state_dict["state"].items():
         if saved_id in owners:
             param, name, transfer = owners[saved_id]

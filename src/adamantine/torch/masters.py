@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adamantine.torch import codecs, storage
-from adamantine.torch.storage import RESIDUAL, RESIDUAL_DTYPES, Formats
+from adamantine.torch.storage import RESIDUAL, residual_dtype
 from adamantine.torch.storage_change import WEIGHTS, Account
 from adamantine.torch.transfer import Transfer, pieces
 
@@ -62,8 +62,3 @@ def master(theta: Tensor, residual: Tensor, weights: str) -> Tensor:
     if weights == "kahan":
         return theta.float() + residual.float()
     return codecs.join(theta, residual)
-
-
-def residual_dtype(p: Tensor, how: Formats) -> torch.dtype | None:
-    """In which dtype p has a residual; None: it has none."""
-    return {"kahan": p.dtype, **RESIDUAL_DTYPES}.get(how.weights_of(p))

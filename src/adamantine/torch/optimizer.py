@@ -42,6 +42,7 @@ from adamantine.torch.options import (
 )
 from adamantine.torch.plan import Plan, double, native_row, plan_of
 from adamantine.torch.storage_change import StorageChange
+from adamantine.torch.storage_checks import check_kept, check_storable
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
@@ -380,13 +381,13 @@ class Optimizer(torch.optim.Optimizer):
         return total(each for _, each in ordered)
 
     def _plans(self, params: Callable[[dict[str, Any]], list[Tensor]]) -> list[Plan]:
-        """Of every group, for those of its parameters that ``params`` gives of it. Nothing has changed yet."""
+        """Of every group, for those of its parameters that ``params`` gives of it. Nothing changes."""
         name = type(self).__name__
         found = [plan_of(group, params(group), self.rule(group), name) for group in self.param_groups]
         plans = [each for each in found if each is not None]
         for plan in plans:
             for p in plan.params:
-                storage.check_kept(self.state.get(p, {}), p, plan.rule, plan.formats)
+                check_kept(self.state.get(p, {}), p, plan.rule, plan.formats)
         return plans
 
     def _updates(
@@ -424,7 +425,7 @@ class Optimizer(torch.optim.Optimizer):
         names = group.get("param_names")
         for index, p in enumerate(group["params"]):
             name = names[index] if names else f"parameter {index} of group {len(self.param_groups) - 1}"
-            storage.check_storable(p, name, formats)
+            check_storable(p, name, formats)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict; the groups also hold what torch has no place for."""

@@ -10,11 +10,12 @@ from torch import Tensor
 from adamantine.rules import Rule
 from adamantine.torch import storage
 from adamantine.torch.engines.explain import name_parameters
-from adamantine.torch.masters import recode_weights, residual_dtype
+from adamantine.torch.masters import recode_weights
 from adamantine.torch.options import check_state_keys
 from adamantine.torch.recode_slots import recode_slots
-from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, Formats
+from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, Formats, residual_dtype
 from adamantine.torch.storage_change import Account, StorageChange
+from adamantine.torch.storage_checks import check_storable
 from adamantine.torch.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def store_as(optimizer: Optimizer, *, state: Any = "unchanged", weights: Any = "
         check_state_keys(wanted["state"], list(rule.slots.values()), owner)
         live = storage.formats(wanted, rule)
         for p in group["params"]:
-            storage.check_storable(p, names[p], live)
+            check_storable(p, names[p], live)
         transfers.append(Transfer(wanted, rule, storage.formats(group, rule), live, "as live"))
     account = Account()
     for group, transfer in zip(optimizer.param_groups, transfers, strict=True):

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from adamantine.formats.block import BLOCK
 from adamantine.torch import codecs, storage
-from adamantine.torch.masters import WITH_RESIDUAL, residual_dtype
+from adamantine.torch.masters import WITH_RESIDUAL
 from adamantine.torch.options import check_state_keys
 from adamantine.torch.recode import drop_superfluous
 from adamantine.torch.recode_slots import recode_slots
-from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE
+from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, residual_dtype
 from adamantine.torch.storage_change import Account
 from adamantine.torch.transfer import Policy, Transfer
 

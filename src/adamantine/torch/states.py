@@ -11,6 +11,7 @@ from torch import Tensor
 from adamantine.formats.words import first_key
 from adamantine.rules import Rule
 from adamantine.torch import storage
+from adamantine.torch.storage_checks import check_kept
 
 State = dict[str, Any]
 
@@ -30,6 +31,9 @@ def fill(
         params: those of one group.
         position: a parameter's place among all of the optimizer's, asked where it begins to round.
         seed: of the rounding.
+
+    Raises:
+        ValueError: what is there is stored in another way than the group asks for.
     """
     how = storage.formats(group, rule)
     fresh = set()
@@ -40,6 +44,7 @@ def fill(
         for name, value in rule.carried.items():
             if name not in entry:
                 entry[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
+        check_kept(entry, p, rule, how)
         if storage.fill_slots(entry, p, group, rule, how):
             fresh.add(p)
         storage.fill_residual(entry, p, how)

@@ -24,6 +24,7 @@ from adamantine.formats.block import BLOCK, CODES, RELATIVE, Code
 from adamantine.rules import Rule
 from adamantine.torch import codecs
 from adamantine.torch.kernel import filled_like
+from adamantine.torch.options import StateFormat, WeightsFormat, check_choice
 
 SCALE = "_scale"
 RESIDUAL = "residual"
@@ -79,7 +80,7 @@ class Formats:
 
     def weights_of(self, p: Tensor) -> str:
         """How this parameter's weights are stored: as the group says, or ``"exact"`` in full precision."""
-        return self.weights if _real_dtype(p) in _HALF else "exact"
+        return self.weights if real_dtype(p) in _HALF else "exact"
 
     def rounds(self, p: Tensor) -> bool:
         """Whether this parameter's state has a key to round by."""
@@ -92,14 +93,23 @@ PLAIN = Formats((), "nearest")
 
 
 def formats(group: Group, rule: Rule) -> Formats:
-    """How this group's parameters are stored under this rule."""
+    """How this group's parameters are stored under this rule.
+
+    Raises:
+        ValueError: a format that is none; a group may have been given one since it was made.
+    """
+    weights = group["weights"] or "nearest"
+    check_choice("weights", weights, WeightsFormat)
+    for key in rule.slots.values():
+        if (asked := slot_option(group, key)) is not None:
+            check_choice(f"state of {key}", asked, StateFormat)
     slots = slot_formats(group, rule)
     letters = list(rule.slots)
     partners = [
         letters.index(rule.relative[letter]) if form == "4bit" and letter in rule.relative else None
         for letter, (form, _) in zip(letters, slots, strict=True)
     ]
-    return Formats(tuple(slots), group["weights"] or "nearest", tuple(partners))
+    return Formats(tuple(slots), weights, tuple(partners))
 
 
 def slot_formats(group: Group, rule: Rule) -> list[tuple[str, bool]]:
@@ -126,29 +136,11 @@ def dense_dtype(p: Tensor, option: str | None) -> torch.dtype:
     return dtype.to_complex() if p.is_complex() else dtype
 
 
-def check_storable(p: Tensor, name: str, how: Formats) -> None:
-    """ValueError where a parameter cannot be stored so; the message says what else it can be."""
-    if how.is_plain(p):
-        return
-    if type(p) not in {Tensor, torch.nn.Parameter}:
-        raise ValueError(
-            f"{name} is a {type(p).__name__}, of which one process holds a part and no format knows the "
-            "borders; give state='bfloat16' (or another dtype) and weights='nearest'"
-        )
-    if how.weights in RESIDUAL_DTYPES and _real_dtype(p) == torch.float16:
-        raise ValueError(
-            f"Invalid weights: {how.weights!r} for {name}, which is float16: split weights are bfloat16 and "
-            "a residual; give weights='kahan' or 'stochastic', or convert the model to bfloat16"
-        )
-
-
 def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: Formats) -> bool:
     """Make the slots that are missing; whether any was.
 
-    A dense slot where the group now asks for a block format is encoded, to nearest.
-
-    Raises:
-        ValueError: a slot is in another block format than the group asks for.
+    A dense slot where the group now asks for a block format is encoded, to nearest. What is
+    there fits (`adamantine.torch.storage_checks.check_kept`).
     """
     fresh = False
     named = list(rule.slots.items())
@@ -163,45 +155,33 @@ def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: 
             else:
                 state[key], state[key + SCALE] = _constant(p, float(value), code)
             fresh = True
-        elif how.slots[place][0] != "dense" or key + SCALE in state:
-            _settle(state, p, [key for _, key in named], place, how)
+        elif how.code(place) is not None and key + SCALE not in state:
+            _encode(state, p, [key for _, key in named], place, how)
     return fresh
 
 
 def fill_residual(state: dict[str, Any], p: Tensor, how: Formats) -> None:
     """Make what the weights' format keeps beside them, where it is missing."""
-    weights = how.weights_of(p)
-    if weights in {"kahan", *RESIDUAL_DTYPES} and state.get(RESIDUAL) is None:
-        state[RESIDUAL] = filled_like(p, 0, RESIDUAL_DTYPES.get(weights, p.dtype))
+    if (dtype := residual_dtype(p, how)) is not None and state.get(RESIDUAL) is None:
+        state[RESIDUAL] = filled_like(p, 0, dtype)
 
 
-def _settle(state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: Formats) -> None:
-    """A slot that is there, in the format that is asked for."""
-    key, form, code = keys[place], how.slots[place][0], how.code(place)
-    slot, headers = state[key], state.get(key + SCALE)
-    n = real(p).numel()
-    is_dense = headers is None and (slot.is_floating_point() or slot.is_complex())
-    waits = [other for other, partner in enumerate(how.partners) if partner == place]
-    if is_dense and code is not None and not any(keys[other] + SCALE in state for other in waits):
-        values = real(slot.detach()).reshape(-1).float()
-        partner = how.partners[place]
-        if partner is None:
-            codes, found = codecs.encode(values, codecs.NEAREST, code)
-        else:
-            kept = read_slot(state, keys[partner], how.code(partner), 0, n)
-            codes, found = codecs.encode_relative(values, kept, codecs.NEAREST)
-        state[key], state[key + SCALE] = codes.view(_codes_shape(p, code)), found
-    elif (
-        code is None
-        or headers is None
-        or (slot.dtype, slot.numel()) != (torch.uint8, codecs.packed_size(n, code.bits))
-        or headers.shape != (-(-n // BLOCK),)
-    ):
-        raise ValueError(
-            f"{key} is stored as {str(slot.dtype).removeprefix('torch.')} {tuple(slot.shape)}, not as the "
-            f"group's state={form!r} has it for a parameter of shape {tuple(p.shape)}; set group['state'] "
-            "back to the format that the state was made in, and convert it by store_as(state=…)"
-        )
+def residual_dtype(p: Tensor, how: Formats) -> torch.dtype | None:
+    """In which dtype p has a residual; None: it has none."""
+    return {"kahan": p.dtype, **RESIDUAL_DTYPES}.get(how.weights_of(p))
+
+
+def _encode(state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: Formats) -> None:
+    """Put a dense slot into the block format that is asked for, to nearest."""
+    key, code, partner = keys[place], how.code(place), how.partners[place]
+    assert code is not None
+    values = real(state[key].detach()).reshape(-1).float()
+    if partner is None:
+        codes, headers = codecs.encode(values, codecs.NEAREST, code)
+    else:
+        kept = read_slot(state, keys[partner], how.code(partner), 0, values.numel())
+        codes, headers = codecs.encode_relative(values, kept, codecs.NEAREST)
+    state[key], state[key + SCALE] = codes.view(_codes_shape(p, code)), headers
 
 
 def advance_key(state: dict[str, Any]) -> None:
@@ -257,5 +237,5 @@ def blocks_of(start: int, stop: int) -> slice:
     return slice(start // BLOCK, -(-stop // BLOCK))
 
 
-def _real_dtype(p: Tensor) -> torch.dtype:
+def real_dtype(p: Tensor) -> torch.dtype:
     return p.dtype.to_real() if p.is_complex() else p.dtype
