@@ -120,7 +120,10 @@ def test_the_table():
     assert " ".join(lines[0].split()) == kinds
     assert " ".join(lines[1].split()) == "w 300 600 600 300 300 24 300 12 2,136 7.120"
     assert lines[2].split()[-2:] == lines[3].split()[-2:] == ["2,136", "7.120"]
-    assert lines[4] == "with gradient release, a step finds at most 2,136 bytes (7.120 per element)"
+    assert (
+        lines[4]
+        == "with gradient release, a step of one backward pass finds at most 2,136 bytes (7.120 per element)"
+    )
 
 
 def test_offload_has_weights_and_gradients_twice():

@@ -293,3 +293,16 @@ def test_what_the_moments_cannot_take_is_refused():
     with pytest.raises(ValueError, match="decay='decoupled'"):
         release(at.Adam(model.parameters(), weight_decay=0.1))
     assert all(not p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+@pytest.mark.parametrize(("buffer", "size"), [("float32", 4), ("bfloat16", 2), ("moments", 0)])
+def test_the_memory_report_counts_the_sums(buffer, size):
+    p = nn.Parameter(torch.ones(300))
+    optimizer = at.AdamW([p])
+    optimizer.release_gradients(accumulate=2, buffer=buffer)
+    p.sum().backward()
+    report = optimizer.memory_report()
+    assert report.actual.get("sums of gradients", 0) == size * 300
+    assert ("sums of gradients" in str(report)) is bool(size)
+    p.sum().backward()
+    assert "sums of gradients" not in optimizer.memory_report().actual

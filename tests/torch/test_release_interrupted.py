@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo import compiled_autograd
 
 import adamantine.torch as at
 
@@ -198,3 +200,21 @@ def test_what_the_moments_cannot_take_is_refused_later_too():
     with pytest.raises(ValueError, match="with L2"):
         backward(model)
     assert not moved(model)
+
+
+@pytest.mark.filterwarnings("ignore")  # Dynamo's own
+@pytest.mark.parametrize("options", [{}, {"offload": True}], ids=str)
+def test_compiled_autograd_leaves_the_steps_alone(options):
+    """It traces hooks, and there the kernel and autograd's callbacks are of no use."""
+    ends = []
+    for compiled in (False, True):
+        model = Trapped()
+        optimizer = at.AdamW(model.last.parameters(), **options)
+        optimizer.release_gradients()
+        for _ in range(2):
+            with compiled_autograd._enable(torch.compile(backend="eager")) if compiled else nullcontext():
+                model.last(torch.ones(2, 4)).sum().backward()
+            assert model.last.weight.grad is None
+            optimizer.step()
+        ends.append(model)
+    assert all(map(torch.equal, *[model.parameters() for model in ends]))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WEIGHTS, GRADIENT, SCALES, RESIDUAL, NUMBERS = "weights", "gradient", "scales", "residual", "numbers"
 #: Beside the state, what ``offload=True`` has in host memory: the weights again, and gradients on arrival.
 HOST_WEIGHTS, HOST_GRADIENT = "weights on the host", "gradients on the host"
+#: What ``release_gradients(accumulate=…)`` keeps of a step's micro-batches in place of the gradients.
+SUMS = "sums of gradients"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class MemoryReport:
     Attributes:
         rows: one per parameter, in the order of the groups.
         actual: kind → bytes of all parameters now, each piece of memory counted once and whole: tied
-            weights one time, a flat buffer with all that lies in it. Mirrors on the host are here.
+            weights one time, a flat buffer with all that lies in it. Mirrors on the host are here, and sums
+            of released gradients.
     """
 
     rows: tuple[MemoryRow, ...]
@@ -82,7 +85,7 @@ class MemoryReport:
     @property
     def predicted_bytes_released(self) -> int:
         """Likewise where each gradient is freed before the next is made (`adamantine.torch.release`): of all
-        gradients, only the largest one's bytes."""
+        gradients, only the largest one's bytes. The sums of several backward passes per step come on top."""
         gradients = [row.predicted.get(GRADIENT, 0) for row in self.rows]
         return self.predicted_bytes - sum(gradients) + max(gradients, default=0)
 
@@ -110,7 +113,7 @@ class MemoryReport:
         ]
         released = self.predicted_bytes_released
         lines.append(
-            f"with gradient release, a step finds at most {released:,} bytes "
+            f"with gradient release, a step of one backward pass finds at most {released:,} bytes "
             f"({_per_element(released, self.elements)} per element)"
         )
         return "\n".join(lines)
@@ -131,6 +134,8 @@ def report(optimizer: Optimizer) -> MemoryReport:
     if optimizer._offloaded is not None:
         mirrors = zip((HOST_WEIGHTS, HOST_GRADIENT), optimizer._offloaded.nbytes(), strict=True)
         counted.total |= {kind: size for kind, size in mirrors if size}
+    if optimizer._release is not None and (size := optimizer._release.sums_nbytes()):
+        counted.total[SUMS] = size
     return MemoryReport(tuple(rows), counted.total)
 
 
@@ -228,5 +233,14 @@ def _per_element(size: int, elements: int) -> str:
 
 def _place(kind: str) -> tuple[int, str]:
     """Weights, gradients, the slots, the rest."""
-    fixed = {WEIGHTS: 0, GRADIENT: 1, SCALES: 3, RESIDUAL: 4, NUMBERS: 5, HOST_WEIGHTS: 6, HOST_GRADIENT: 7}
+    fixed = {
+        WEIGHTS: 0,
+        GRADIENT: 1,
+        SCALES: 3,
+        RESIDUAL: 4,
+        NUMBERS: 5,
+        HOST_WEIGHTS: 6,
+        HOST_GRADIENT: 7,
+        SUMS: 8,
+    }
     return fixed.get(kind, 2), kind

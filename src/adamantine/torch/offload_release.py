@@ -72,6 +72,10 @@ class HostRelease:
     def forget(self) -> None:
         """``optimizer.zero_grad()``: the gradients that only the host has are dropped there (`Offloaded`)."""
 
+    def sums_nbytes(self) -> int:
+        """None beside what `Offloaded.nbytes` counts."""
+        return 0
+
     def follow_load(self) -> None:
         """``optimizer.load_state_dict()``: gradients stay, as ``.grad`` does."""
 

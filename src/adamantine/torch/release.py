@@ -115,6 +115,10 @@ class GradientRelease:
             self._judge.begin()
             self._begin()
 
+    def sums_nbytes(self) -> int:
+        """Memory of what has been accumulated."""
+        return sum(member.sum.nbytes for member in self._members if member.sum is not None)
+
     def follow_load(self) -> None:
         """``optimizer.load_state_dict()``: a step that has begun is over. Sums stay, as ``.grad`` does."""
         for member in self._members:
@@ -125,9 +129,15 @@ class GradientRelease:
         self._settings = None
         self._judge.begin()
 
-    @torch.no_grad()
     def arrive(self, p: Tensor) -> None:
         """Autograd has completed p's gradient."""
+        if torch.compiler.is_compiling():  # compiled autograd traces hooks
+            self._arrive_untraced(p)
+        else:
+            self._arrive(p)
+
+    @torch.no_grad()
+    def _arrive(self, p: Tensor) -> None:
         if not self._in_backward:
             self._in_backward = True
             engine: Any = torch.autograd.Variable._execution_engine
@@ -161,6 +171,8 @@ class GradientRelease:
                 self._collect(member)
             else:
                 self._release(member)
+
+    _arrive_untraced = torch._disable_dynamo(_arrive)  # type: ignore[attr-defined]  # there is nothing to trace
 
     @contextmanager
     def _failing(self, member: Member) -> Iterator[None]:

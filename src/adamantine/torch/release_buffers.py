@@ -24,6 +24,10 @@ PIECE = 2**17
 class Sum(Protocol):
     """The sum of one parameter's gradients since the last step."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+
     def add(self, grad: Tensor) -> None: ...
 
     def total_with(self, grad: Tensor | None) -> Tensor:
@@ -36,6 +40,10 @@ class PreciseSum:
     def __init__(self, p: Tensor) -> None:
         self._dtype = p.dtype
         self._sum: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._sum is None else self._sum.nbytes
 
     def add(self, grad: Tensor) -> None:
         grad = _dense(grad)
@@ -62,6 +70,10 @@ class ShortSum:
     def __init__(self, p: Tensor, key: int) -> None:
         self._p, self._key = p, key
         self._sum: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._sum is None else self._sum.nbytes
 
     def add(self, grad: Tensor) -> None:
         new = storage.real(_dense(grad)).reshape(-1)
