@@ -31,6 +31,8 @@ namespace {
 template <class... Items>
 struct List {};
 
+constexpr std::size_t kLine = 64;  // bytes that memory comes in
+
 #include "arithmetic.hpp"
 #include "codecs.hpp"
 #include "words.hpp"
@@ -47,7 +49,6 @@ constexpr std::size_t words(const char* text) {
 
 // How far ahead of the arithmetic memory is asked for: measured, on one core and on two (docs/speed.md).
 constexpr std::size_t kAhead = 256;
-constexpr std::size_t kLine = 64;
 
 ADAMANTINE_INLINE void ask(const void* address) {
   __builtin_prefetch(static_cast<const std::byte*>(address) + kAhead, 0, 3);
@@ -115,13 +116,21 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
               stop - start, (reinterpret_cast<T*>(streams.slots[k]) + start)...);
   } else {
     alignas(64) T tiles[2 + kMaxSlots][kTile];
+    // Where little is read in place, the next tile's memory is asked for bit by bit while the divider is waited for.
+    const bool asks = size_of(streams.theta_type) == 2 && ((streams.codes[k] != Code::none) || ...);
     for (std::size_t i = start; i < stop; i += kTile) {
       const std::size_t n = stop - i < kTile ? stop - i : kTile;
       T* theta = open_theta(streams, i, n, tiles[0]);
       const T* g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
       T* slot[1 + sizeof...(k)];
       open_slots(streams, sizeof...(k), i, n, tiles + 2, slot);
-      run<form>(rule, numbers, theta, g, n, slot[k]...);
+      for (std::size_t j = 0, size = n; j < n; j += size) {
+        if (asks) {
+          if (i + j + kTile < stop) ask_ahead(streams, i + j + kTile, sizeof...(k));
+          size = n - j < kCodeBlock ? n - j : kCodeBlock;
+        }
+        run<form>(rule, numbers, theta + j, g + j, size, (slot[k] + j)...);
+      }
       close_theta(streams, i, n, theta);
       close_slots(streams, sizeof...(k), i, n, slot, tiles[1]);
     }

@@ -284,3 +284,22 @@ ADAMANTINE_INLINE void close_slots(const Streams& streams, std::size_t count, st
     close_slot(streams, k, start, n, slots[k]);
   }
 }
+
+// Ask for a block's worth of what is decoded, from element `start`. Beyond an array's end there is no harm; what a
+// rule reads where it lies is asked for by `run`, not so far ahead.
+ADAMANTINE_INLINE void ask_ahead(const Streams& streams, std::size_t start, std::size_t slots) {
+  const auto each = [&](const std::byte* memory, std::size_t bits) {
+    const std::byte* at = memory + start * bits / 8;
+    for (std::size_t b = 0; b < kCodeBlock * bits / 8; b += kLine) __builtin_prefetch(at + b, 0, 3);
+  };
+  if (size_of(streams.theta_type) == 2) each(streams.theta, 16);
+  if (size_of(streams.g_type) == 2) each(streams.g, 16);
+  for (std::size_t k = 0; k < slots; ++k) {
+    const Code code = streams.codes[k];
+    if (code == Code::none) {
+      if (size_of(streams.slot_types[k]) == 2) each(streams.slots[k], 16);
+    } else {
+      each(streams.slots[k], code == Code::signed8 || code == Code::unsigned8 ? 8 : 4);
+    }
+  }
+}
