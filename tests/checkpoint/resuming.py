@@ -36,7 +36,9 @@ def cases():
         found[f"{name}-bf16"] = (cls, {"weight_decay": 0.01}, torch.bfloat16, False)
         found[f"{name}-bf16-fp32-state"] = (cls, {"state": "float32"}, torch.bfloat16, False)
         found[f"{name}-flat"] = (cls, {"weight_decay": 0.01}, torch.float32, True)
-        found[f"{name}-8bit"] = (cls, {"state": "8bit", **OPTIONS.get(name, {})}, torch.float32, False)
+        coded = {**OPTIONS.get(name, {}), "state": "8bit"}
+        coded.pop("centered", None)  # these averages cannot be coded
+        found[f"{name}-8bit"] = (cls, coded, torch.float32, False)
         found[f"{name}-4bit-flat"] = (cls, {"state": "4bit", "weights": "split8"}, torch.bfloat16, True)
     for state, weights in itertools.product(STATES, WEIGHTS):
         options = {"state": state, "weights": weights}

@@ -223,7 +223,7 @@ def test_the_documented_reader_of_codes(path, cls, form):
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(next(block for block in blocks if "def numbers" in block), names)
-    options = {at.SGDW: {"momentum": 0.9}, at.RMSprop: {"momentum": 0.9, "centered": True}}.get(cls, {})
+    options = {at.SGDW: {"momentum": 0.9}, at.RMSprop: {"momentum": 0.9}}.get(cls, {})
     model, optimizer = saved(path, torch.float32, cls, state=form, **options)
     wide = copy.deepcopy(optimizer)
     wide.store_as(state="float32")

@@ -196,6 +196,11 @@ def train(rule_name, mode, dtype, weights, state, **options):
     """STEPS steps of ours, and of the twins beside it."""
     rng = np.random.default_rng(5)
     name, own = CASES[rule_name]
+    rule = RULES[rule_name]
+    if rule.cancelling:  # these slots cannot be coded
+        state = {
+            key: state if letter not in rule.cancelling else "float32" for letter, key in rule.slots.items()
+        }
     values = [rounded(rng.normal(size=n), dtype) for n in SIZES]
     params = [Parameter(torch.tensor(value).to(getattr(torch, dtype))) for value in values]
     ours = at.OPTIMIZERS[name](
@@ -209,8 +214,7 @@ def train(rule_name, mode, dtype, weights, state, **options):
         **own,
         **options,
     )
-    rule = ours.rule(ours.param_groups[0])
-    assert rule is RULES[rule_name]
+    assert ours.rule(ours.param_groups[0]) is rule
     hyper = {key: ours.param_groups[0][key] for key in rule.hyper}
     forms = {key: form_of(state, key, rule) for key in rule.slots.values()}
     both = [

@@ -425,6 +425,20 @@ def test_wrong_options_are_named(options, message):
             at.AdamW([{"params": [Parameter(torch.ones(2))], **options}])
 
 
+@pytest.mark.parametrize("state", ["8bit", {"grad_avg": "4bit"}, {"square_avg": "8bit"}])
+def test_averages_that_are_subtracted_are_not_coded(state):
+    """√(v - a²) of codes: gradients of N(0.3, 1) in 4 bits, or N(1, 0.3²) in 8, made steps of g/eps."""
+    p = Parameter(normal(300))
+    with pytest.raises(ValueError, match=r"root of a difference.*\{'momentum_buffer': '.bit'\}"):
+        at.RMSprop([p], centered=True, momentum=0.9, state=state)
+    optimizer = at.RMSprop([p], centered=True, momentum=0.9, state={"momentum_buffer": "8bit"})
+    steps(optimizer, [p])
+    before = copy.deepcopy(dict(optimizer.state[p]))
+    with pytest.raises(ValueError, match="divides by the root"):
+        optimizer.store_as(state=state)
+    torch.testing.assert_close(optimizer.state[p], before, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("weights", ["split8", "split16"])
 def test_split_weights_are_bfloat16(weights):
     p = Parameter(torch.ones(2, dtype=torch.float16))

@@ -62,6 +62,7 @@ def _rule(name: str, direction: Any, letters: str) -> Rule:
         scalars=momentum_scalars if moving else scalars,
         slots={letter: keys[letter] for letter in letters},
         unsigned=frozenset("v"),
+        cancelling=frozenset("va" if "a" in letters else ""),
         hyper={**hyper, "momentum": 0.9} if moving else hyper,
     )
 

@@ -39,6 +39,8 @@ class Rule:
         initial: slot letter → name of the hyperparameter that fills it at the start (zero otherwise).
         unsigned: letters of the slots that are never negative and divide u: a format must not make them zero.
         relative: letter of a moment → letter of the second moment in whose root a short format measures it.
+        cancelling: letters of slots that are subtracted from each other under a divisor: what a format of few
+            bits leaves of the difference is its own error, or nothing at all.
         elementwise: every element is updated by itself, so an engine may cut arrays where it likes.
     """
 
@@ -54,6 +56,7 @@ class Rule:
     initial: Mapping[str, str] = field(default_factory=dict)
     unsigned: frozenset[str] = frozenset()
     relative: Mapping[str, str] = field(default_factory=dict)
+    cancelling: frozenset[str] = frozenset()
     elementwise: bool = True
 
     def host(self, t: int, hyper: Mapping[str, Any], carried: Mapping[str, float]) -> tuple[Scalars, Scalars]:

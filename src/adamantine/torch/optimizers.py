@@ -178,6 +178,9 @@ class Adagrad(Optimizer):
 class RMSprop(Optimizer):
     r"""RMSprop (Tieleman & Hinton 2012), centered and with momentum on demand; L2 by default, as in torch.
 
+    ``centered=True`` divides by √(v - a²). Codes can make that 0, so ``state="8bit"`` or ``"4bit"`` of v or a
+    is an error; ``{"momentum_buffer": "8bit"}`` is none.
+
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))
     >>> w.grad = torch.tensor([2.0])

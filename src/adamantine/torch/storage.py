@@ -96,13 +96,16 @@ def formats(group: Group, rule: Rule) -> Formats:
     """How this group's parameters are stored under this rule.
 
     Raises:
-        ValueError: a format that is none; a group may have been given one since it was made.
+        ValueError: a format that is none, which a group may have been given since it was made; blocks for
+            slots that this rule subtracts from each other.
     """
     weights = group["weights"] or "nearest"
     check_choice("weights", weights, WeightsFormat)
-    for key in rule.slots.values():
+    for letter, key in rule.slots.items():
         if (asked := slot_option(group, key)) is not None:
             check_choice(f"state of {key}", asked, StateFormat)
+        if asked in BLOCK_BITS and letter in rule.cancelling:
+            raise ValueError(_cancels(rule, key, asked))
     slots = slot_formats(group, rule)
     letters = list(rule.slots)
     partners = [
@@ -110,6 +113,16 @@ def formats(group: Group, rule: Rule) -> Formats:
         for letter, (form, _) in zip(letters, slots, strict=True)
     ]
     return Formats(tuple(slots), weights, tuple(partners))
+
+
+def _cancels(rule: Rule, key: str, asked: str) -> str:
+    others = {name: asked for letter, name in rule.slots.items() if letter not in rule.cancelling}
+    return (
+        f"Invalid state: {asked!r} for {key} of rule {rule.name!r}, which divides by the root of a "
+        "difference, square_avg - grad_avg²: codes can make it 0, and a step as long as 1/eps. Give "
+        + (f"state={others}, or " if others else "")
+        + "state='float32', or centered=False"
+    )
 
 
 def slot_formats(group: Group, rule: Rule) -> list[tuple[str, bool]]:
