@@ -91,7 +91,8 @@ class Ledger:
         """Hook into the optimizers' steps.
 
         Raises:
-            AuditError: one has no step hooks (`after_step` is for those), or the ledger is attached already.
+            AuditError: one has no step hooks (`after_step` is for those) or releases its gradients, or the
+                ledger is attached already.
         """
         if self._handles:
             raise AuditError("the ledger is attached already; detach() it first")
@@ -102,6 +103,8 @@ class Ledger:
                     "call ledger.after_step() after each step"
                 )
         self._open()
+        for watch in self._watches:
+            watch.refuse_released()
         for index, each in enumerate(self._optimizers):
             self._handles.append(each.register_step_pre_hook(self._pre_hook(index)))
             self._handles.append(each.register_step_post_hook(self._post_hook(index)))

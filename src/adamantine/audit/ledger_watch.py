@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adamantine.audit.counterfactual import Again, Asked, Shadow, State, clone_state
 from adamantine.audit.distortion import Rates
+from adamantine.audit.errors import AuditError
 from adamantine.audit.ledger_row import Row, row
 from adamantine.audit.ledger_sample import Floats, Sample, arrays, together
 from adamantine.audit.ledger_shrink import Shrink
@@ -73,6 +74,14 @@ class Watch:
         self._shadows: list[Shadow] = []
         self.refresh()
 
+    def refuse_released(self) -> None:
+        """AuditError where ``step()`` is not where parameters move, and finds no gradients."""
+        if getattr(self.optimizer, "_release", None) is not None:
+            raise AuditError(
+                f"{type(self.optimizer).__name__} releases its gradients inside backward, so that none can "
+                "be read around its steps; audit the training without release_gradients()"
+            )
+
     @contextmanager
     def guarded(self, step: int) -> Iterator[None]:
         """Whatever goes wrong in here ends the measuring, with a finding, and not the training."""
@@ -130,6 +139,7 @@ class Watch:
         Args:
             makes_gradients: the step calls a closure, so that the gradients are there only after it.
         """
+        self.refuse_released()
         self.refresh()
         theta = together([each.sample.of(each.p) for each in self.watched])
         states = {}

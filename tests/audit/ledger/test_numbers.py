@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import adamantine.torch as ours
 from adamantine.audit.checks import CATALOGUE
+from adamantine.audit.errors import AuditError
 from adamantine.audit.ledger import Ledger
 from adamantine.audit.model import LayerRow, LedgerReport
 
@@ -455,6 +456,24 @@ def test_a_measurement_that_fails_ends_the_measuring_not_the_training(
     assert (finding.code, finding.severity) == ("not-measured", "note")
     assert "step 3 (RuntimeError: not now)" in finding.reason.en
     assert finding.code in CATALOGUE  # so that it can be explained and ignored
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_released_gradients_are_not_taken_for_gradients_of_zero(offload: bool) -> None:
+    """They are gone before ``step()``; the ledger says so, whenever release begins."""
+    model = Weights(weights())
+    optimizer = ours.AdamW(model.parameters(), lr=LR, offload=offload)
+    with (
+        optimizer.release_gradients(),
+        pytest.raises(AuditError, match=r"releases its gradients .* audit the training without"),
+        Ledger(optimizer, model),
+    ):
+        pass
+    with Ledger(optimizer, model, every=1) as ledger, optimizer.release_gradients():
+        model.w.sum().backward()
+        optimizer.step()
+    (finding,) = ledger.report().findings
+    assert "step 1 (AuditError: AdamW releases its gradients" in finding.reason.en
 
 
 def test_formulas_of_other_names_are_recognized_by_their_steps() -> None:
