@@ -59,7 +59,8 @@ ADAMANTINE_INLINE void encode(float x, std::uint32_t word, BFloat16& out) {
   out.bits = static_cast<std::uint16_t>(where(finite, sign | magnitude, special));
 }
 
-ADAMANTINE_INLINE void encode(float x, std::uint32_t word, Float16& out) {
+// To a float that float16 holds exactly.
+ADAMANTINE_INLINE float stochastic_float16(float x, std::uint32_t word) {
   const std::uint32_t b = bits_of(x);
   const std::uint32_t sign = b & 0x80000000u, magnitude = b & 0x7FFFFFFFu;
   const std::uint32_t above = (magnitude + (word & 0x1FFF)) & ~std::uint32_t{0x1FFF};
@@ -70,9 +71,12 @@ ADAMANTINE_INLINE void encode(float x, std::uint32_t word, Float16& out) {
   const auto left = static_cast<std::int32_t>((scaled - static_cast<float>(whole)) * 8192.0f);
   const std::int32_t up = (left + static_cast<std::int32_t>(word & 0x1FFF)) >> 13;
   const std::uint32_t subnormal = bits_of(static_cast<float>(whole + up) * (1.0f / 16777216.0f));
-  const std::uint32_t small = where(magnitude < 0x38800000u, subnormal, normal);
+  // By masks: of `where` GCC makes branches around the conversions, and loops with branches are not vectorized.
+  const auto mask = [](bool condition) { return 0u - static_cast<std::uint32_t>(condition); };
+  const std::uint32_t is_subnormal = mask(magnitude < 0x38800000u), is_small = mask(magnitude < 0x477FF000u);
+  const std::uint32_t small = (subnormal & is_subnormal) | (normal & ~is_subnormal);
   const std::uint32_t large = where(magnitude > 0x7F800000u, magnitude, 0x7F800000u);
-  encode(float_of(sign | where(magnitude < 0x477FF000u, small, large)), out);
+  return float_of(sign | (small & is_small) | (large & ~is_small));
 }
 
 ADAMANTINE_INLINE float decode(float x) { return x; }
