@@ -13,8 +13,8 @@ Arms whose name begins with "bf16" have a bfloat16 model: forward and backward p
 that BatchNorm stays in float32 as in any recipe for half precision. What that arithmetic costs by itself is
 the arm "float32, bf16 arithmetic" (`torch.autocast`).
 
-The margin, stated before the first run of any format: MARGIN times the standard error that the mean of FIVE
-float32 seeds has, s/√5 with s their standard deviation. Five, since a smaller difference is one that a person
+The margin, stated before the first run of any format: the standard error that the mean of five float32
+seeds has, s/√5 with s their standard deviation. Five, since a smaller difference is one that a person
 who compares five seeds with five seeds cannot see; all seeds that were run estimate s, and more seeds give
 the test more power without moving the margin. The verdict is of two one-sided t-tests at 5 % each (TOST):
 of the 90 % interval of the mean difference, paired by seed.
@@ -43,17 +43,17 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from equivalence import equivalence, seeds_needed
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.special import stdtr, stdtrit
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -62,10 +62,6 @@ from adamantine.study.recipe import SCORED, Recipe, grouped, single_threaded
 from adamantine.study.task import Settings, Task
 from adamantine.study.tasks import load
 from adamantine.torch import AdamW
-
-MARGIN = 1.0  # standard errors of the mean of FIVE float32 seeds
-FIVE = 5
-LEVEL = 0.05  # of each one-sided test
 
 Weights = Literal["float32", "float32, one ulp off", "bfloat16"]
 
@@ -168,59 +164,6 @@ def _loss(task: Task, model: nn.Module, split: tuple[Tensor, Tensor]) -> float:
             for x, y in zip(inputs.split(SCORED), targets.split(SCORED), strict=True)
         )
     return total / len(inputs)
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """Of one arm to float32: ``difference`` of the means, 90 % interval, margin, all in nats.
-
-    ``p`` is that of the TOST: the larger of the two one-sided p values.
-    """
-
-    difference: float
-    low: float
-    high: float
-    margin: float
-    p: float
-
-    @property
-    def verdict(self) -> Literal["equivalent", "different", "not decided"]:
-        if -self.margin < self.low and self.high < self.margin:
-            return "equivalent"
-        outside = self.low > self.margin or self.high < -self.margin
-        return "different" if outside else "not decided"
-
-
-def equivalence(arm: Sequence[float], reference: Sequence[float]) -> Equivalence:
-    """TOST of losses paired by seed; the margin comes from the reference's own spread.
-
-    >>> equivalence([1.00, 1.11, 0.90], [1.0, 1.1, 0.9]).verdict
-    'equivalent'
-    >>> equivalence([2.00, 2.11, 1.90], [1.0, 1.1, 0.9]).verdict
-    'different'
-    """
-    a, b = np.asarray(arm), np.asarray(reference)
-    n = len(a)
-    margin = MARGIN * float(b.std(ddof=1)) / math.sqrt(FIVE)
-    if not np.isfinite(a).all():
-        return Equivalence(math.inf, math.inf, math.inf, margin, 1.0)
-    mean, error = float((a - b).mean()), float((a - b).std(ddof=1)) / math.sqrt(n)
-    half = float(stdtrit(n - 1, 1 - LEVEL)) * error
-    p = float(stdtr(n - 1, (abs(mean) - margin) / error)) if error else float(abs(mean) >= margin)
-    return Equivalence(mean, mean - half, mean + half, margin, p)
-
-
-def seeds_needed(paired: float, spread: float) -> int:
-    """How many seeds show, four times in five, that two arms without any difference are equivalent.
-
-    ``paired``: standard deviation of the differences; ``spread``: of the float32 losses.
-
-    >>> seeds_needed(0.5, 1.0), seeds_needed(1.0, 1.0)
-    (13, 45)
-    """
-    n = np.arange(3, 10_000)
-    quantiles = stdtrit(n - 1, 1 - LEVEL) + stdtrit(n - 1, 0.9)
-    return int(n[np.argmax(quantiles * paired / np.sqrt(n) <= MARGIN * spread / math.sqrt(FIVE))])
 
 
 Runs = dict[str, dict[str, dict[str, float]]]  # arm → seed → losses
