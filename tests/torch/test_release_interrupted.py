@@ -140,6 +140,19 @@ def test_a_checkpoint_that_is_loaded_in_the_middle_is_gone_on_from(options):
     assert all(map(torch.equal, straight.parameters(), other.parameters()))
 
 
+def test_half_a_step_is_not_saved_silently():
+    model = Trapped()
+    optimizer = at.AdamW(model.parameters())
+    optimizer.release_gradients(accumulate=2, buffer="moments")
+    backward(model)
+    with pytest.warns(UserWarning, match=r"in the moments of parameter 0 .* save after optimizer\.step"):
+        optimizer.state_dict()
+    backward(model)
+    optimizer.state_dict()
+    optimizer.step()
+    optimizer.state_dict()
+
+
 def test_the_state_of_idle_parameters_is_the_loaded_one():
     """It is not what was made ahead of the first gradient, and dropped since none came."""
     model = Trapped()

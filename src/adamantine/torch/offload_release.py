@@ -76,6 +76,9 @@ class HostRelease:
         """None beside what `Offloaded.nbytes` counts."""
         return 0
 
+    def before_saving(self) -> None:
+        """``optimizer.state_dict()``: gradients on the host are not part of the state."""
+
     def follow_load(self) -> None:
         """``optimizer.load_state_dict()``: gradients stay, as ``.grad`` does."""
 

@@ -429,6 +429,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict; the groups also hold what torch has no place for."""
+        if self._release is not None:
+            self._release.before_saving()
         for group in self.param_groups:
             group["skipped_steps"] = self.skipped_steps
             self._name_mode(group)

@@ -8,6 +8,7 @@ optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md)
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,17 @@ class GradientRelease:
     def sums_nbytes(self) -> int:
         """Memory of what has been accumulated."""
         return sum(member.sum.nbytes for member in self._members if member.sum is not None)
+
+    def before_saving(self) -> None:
+        """``optimizer.state_dict()``: half a step cannot be told from a whole one in there."""
+        pending = self._in_the_moments()
+        if pending:
+            warnings.warn(
+                f"micro-batches of a step that has not ended are in the moments of {pending[0]}, which a "
+                "training that goes on from this state dict would decay again; save after optimizer.step()",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def follow_load(self) -> None:
         """``optimizer.load_state_dict()``: a step that has begun is over. Sums stay, as ``.grad`` does."""
@@ -293,12 +305,16 @@ class GradientRelease:
         return self._failed or self._in_backward
 
     def _refuse_to_forget(self, call: str) -> None:
-        pending = [member.name for member in self._members if member.in_moments and not member.done]
+        pending = self._in_the_moments()
         if pending and not self._was_cut_short():
             raise RuntimeError(
                 f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
                 "call optimizer.step() before"
             )
+
+    def _in_the_moments(self) -> list[str]:
+        """Names of the parameters whose averages hold part of a step."""
+        return [member.name for member in self._members if member.in_moments and not member.done]
 
 
 def _at_the_end_of_backward(owner: Callable[[], GradientRelease | None]) -> Callable[[], None]:
