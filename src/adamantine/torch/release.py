@@ -9,26 +9,21 @@ optimizer, with its groups, schedulers, guards and checkpoints (docs/release.md)
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from adamantine.torch.norm import squares
 from adamantine.torch.release_buffers import STEPS, Buffer, sum_of
-from adamantine.torch.release_checks import (
-    check_options,
-    refuse_data_parallel,
-    settings,
-    warn_of_late_changes,
-)
+from adamantine.torch.release_checks import check_options, refuse_data_parallel
 from adamantine.torch.release_clipping import Clip
 from adamantine.torch.release_judge import Judge
 from adamantine.torch.release_members import Member, Members
 from adamantine.torch.release_part import Part, Role, part_class
+from adamantine.torch.release_progress import Progress
 from adamantine.torch.release_two_pass import step_in_two_passes
 
 if TYPE_CHECKING:
@@ -61,10 +56,7 @@ class GradientRelease:
         self._judge = Judge(optimizer, clip, scaler)
         self._pass: Pass = "none" if clip == "two-pass" else "steps"
         self._looked_for_wrappers = False
-        self._has_begun = False  # whether a gradient of this step has arrived
-        self._in_backward = False  # whether a pass has begun that has not come to its end
-        self._failed = False  # whether an error has cut this step short
-        self._settings: list[dict[str, Any]] | None = None  # of the groups when the first parameter moved
+        self._progress = Progress(optimizer)
         self._members = Members(optimizer, self, buffer)
         if scaler is not None:  # which is to leave unscaling, and looking for infinities, to us
             optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
@@ -84,9 +76,8 @@ class GradientRelease:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._failed = (
-            self._failed or kind is not None
-        )  # which is to be seen, and not what it has left undone
+        if kind is not None:  # an error that is to be seen, and not what it has left undone
+            self._progress.failed = True
         self.remove()
 
     def end_step(self, closure: Callable[[], float] | None) -> float | None:
@@ -95,8 +86,7 @@ class GradientRelease:
             loss: float | None = self._step_in_two_passes(closure)
         else:
             loss = None if closure is None else self._run(closure, "steps")
-            if self._settings is not None:
-                warn_of_late_changes(self._settings, self.optimizer)
+            self._progress.warn_of_late_changes()
             self._release_the_rest()
         self._members.drop_unused_states()
         self._judge.end()
@@ -112,7 +102,7 @@ class GradientRelease:
         for member in self._members:
             if not member.done:
                 member.begin()
-        if self._was_cut_short():
+        if self._progress.was_cut_short():
             self._judge.begin()
             self._begin()
 
@@ -122,7 +112,7 @@ class GradientRelease:
 
     def before_saving(self) -> None:
         """``optimizer.state_dict()``: half a step cannot be told from a whole one in there."""
-        pending = self._in_the_moments()
+        pending = self._members.in_the_moments()
         if pending:
             warnings.warn(
                 f"micro-batches of a step that has not ended are in the moments of {pending[0]}, which a "
@@ -137,8 +127,7 @@ class GradientRelease:
             member.waits = False
             if member.done or member.in_moments:
                 member.begin()
-        self._failed = self._in_backward = False
-        self._settings = None
+        self._progress.begin()
         self._judge.begin()
 
     def arrive(self, p: Tensor) -> None:
@@ -150,14 +139,11 @@ class GradientRelease:
 
     @torch.no_grad()
     def _arrive(self, p: Tensor) -> None:
-        if not self._in_backward:
-            self._in_backward = True
-            engine: Any = torch.autograd.Variable._execution_engine
-            engine.queue_callback(_at_the_end_of_backward(weakref.ref(self)))
-        if not self._has_begun:  # groups may have changed since the last step
+        self._progress.enter_backward()
+        if not self._progress.has_begun:  # groups may have changed since the last step
             self._members.follow()
             self._members.make_states()
-            self._has_begun = True
+            self._progress.has_begun = True
         member = self._members.get(p)
         if member is None:  # p has left the optimizer
             return
@@ -192,7 +178,7 @@ class GradientRelease:
         try:
             yield
         except FloatingPointError as error:
-            self._failed = True
+            self._progress.failed = True
             moved = sum(member.done for member in self._members)
             raise FloatingPointError(
                 f"{member.name}: {error}. {moved} parameters whose gradients were complete before have taken "
@@ -200,7 +186,7 @@ class GradientRelease:
                 "out before anything moves"
             ) from None
         except BaseException:
-            self._failed = True
+            self._progress.failed = True
             raise
 
     def _collect(self, member: Member) -> None:
@@ -227,8 +213,7 @@ class GradientRelease:
         if self._pass == "measures":
             [self._judge.squares[p]] = squares([p.grad])
         else:
-            if self._settings is None:
-                self._settings = settings(self.optimizer)
+            self._progress.move()
             self._part(member, "close" if member.in_moments else "step").move()
         p.grad = None
         member.done = True
@@ -283,7 +268,7 @@ class GradientRelease:
                 self.optimizer, self._judge, lambda: once("measures"), lambda: once("steps")
             )
         except BaseException:
-            self._failed = True
+            self._progress.failed = True
             raise
         finally:
             self._pass = "none"
@@ -297,32 +282,12 @@ class GradientRelease:
         """Nothing has arrived yet, and no error has cut the step short."""
         for member in self._members:
             member.begin()
-        self._failed = self._has_begun = self._in_backward = False
-        self._settings = None
-
-    def _was_cut_short(self) -> bool:
-        """Whether an error, ours or another's, has ended a backward pass of this step."""
-        return self._failed or self._in_backward
+        self._progress.begin()
 
     def _refuse_to_forget(self, call: str) -> None:
-        pending = self._in_the_moments()
-        if pending and not self._was_cut_short():
+        pending = self._members.in_the_moments()
+        if pending and not self._progress.was_cut_short():
             raise RuntimeError(
                 f"{call}: micro-batches are already in the moments of {pending[0]} and cannot be taken out; "
                 "call optimizer.step() before"
             )
-
-    def _in_the_moments(self) -> list[str]:
-        """Names of the parameters whose averages hold part of a step."""
-        return [member.name for member in self._members if member.in_moments and not member.done]
-
-
-def _at_the_end_of_backward(owner: Callable[[], GradientRelease | None]) -> Callable[[], None]:
-    """What autograd calls when a pass is complete, and does not when an error has ended it."""
-
-    def end() -> None:
-        alive = owner()
-        if alive is not None:
-            alive._in_backward = False
-
-    return end

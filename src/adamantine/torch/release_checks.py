@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -84,33 +83,6 @@ def check_group(optimizer: Optimizer, group: dict[str, Any], buffer: Buffer) -> 
         raise ValueError(
             "buffer='moments': with L2 the average of g² would hold the penalty's square beside that of one "
             "micro-batch; use decay='decoupled', or buffer='float32' or 'bfloat16'"
-        )
-
-
-def settings(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """The numbers that each group's steps go by."""
-    return [
-        {name: group[name] for name in optimizer.defaults if isinstance(group[name], (int, float, tuple))}
-        for group in optimizer.param_groups
-    ]
-
-
-def warn_of_late_changes(taken: list[dict[str, Any]], optimizer: Optimizer) -> None:
-    """UserWarning if groups are not what they were when parameters took this step."""
-    late = sorted(
-        {
-            f"{name} of group {number} ({old[name]!r} → {new[name]!r})"
-            for number, (old, new) in enumerate(zip(taken, settings(optimizer), strict=False))
-            for name in old.keys() & new.keys()
-            if old[name] != new[name]
-        }
-    )
-    if late:
-        warnings.warn(
-            f"{', '.join(late)} changed after backward, in which parameters had taken this step already, by "
-            "the old value; with released gradients, set it before backward",
-            UserWarning,
-            stacklevel=5,
         )
 
 

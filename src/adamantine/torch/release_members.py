@@ -98,6 +98,10 @@ class Members:
         for p in set(self._members) - set(names):
             self._members.pop(p).handle.remove()
 
+    def in_the_moments(self) -> list[str]:
+        """Names of those whose averages hold part of a step."""
+        return [member.name for member in self if member.in_moments and not member.done]
+
     def make_states(self) -> None:
         """The state of all newcomers that have none, at once.
 
