@@ -1,11 +1,17 @@
 // src/adamantine/formats/split.py in C++: a float32 master weight as bfloat16 and a small residual.
 
+// The residual; none below 0, where a NaN's bits are: this 0 was put there since (a clamp, a mask).
+ADAMANTINE_INLINE std::uint32_t beside(BFloat16 hi, std::int32_t residual) {
+  const bool stale = ((hi.bits & 0x7FFF) == 0) & (residual < 0);
+  return static_cast<std::uint32_t>(where(stale, 0, residual));
+}
+
 ADAMANTINE_INLINE float join16(BFloat16 hi, std::int16_t residual) {
-  return float_of((std::uint32_t{hi.bits} << 16) + static_cast<std::uint32_t>(residual));
+  return float_of((std::uint32_t{hi.bits} << 16) + beside(hi, residual));
 }
 
 ADAMANTINE_INLINE float join8(BFloat16 hi, std::int8_t residual) {
-  return float_of((std::uint32_t{hi.bits} << 16) + (static_cast<std::uint32_t>(residual) << 8));
+  return float_of((std::uint32_t{hi.bits} << 16) + (beside(hi, residual) << 8));
 }
 
 // Returns the residual; a NaN has none.

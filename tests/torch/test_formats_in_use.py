@@ -199,6 +199,24 @@ def test_a_step_of_nothing_changes_no_weight(dtype, weights, state):
     assert torch.equal(p, before)
 
 
+@pytest.mark.parametrize("engine", ["auto", "generic"])
+@pytest.mark.parametrize("weights", ["split8", "split16"])
+def test_weights_that_were_clamped_since_stay_so(weights, engine):
+    """0 and a residual below it would be the bits of a NaN."""
+    p = Parameter(normal(300).bfloat16())
+    optimizer = at.AdamW([p], weights=weights, weight_decay=0.0, engine=engine)
+    steps(optimizer, [p])
+    with torch.no_grad():
+        p.clamp_(min=0)
+        p[:9] = -0.0
+    assert ((p == 0) & (optimizer.state[p]["residual"] < 0)).any()
+    clamped = p.detach().clone()
+    p.grad = torch.zeros_like(p)
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step()
+    assert torch.equal(p, clamped)
+
+
 def test_a_skipped_step_leaves_keys_and_codes():
     p = Parameter(normal(300, dtype=torch.bfloat16))
     optimizer = at.AdamW([p], weights="split8", state="8bit", on_nonfinite="skip")

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from adamantine.formats.ops import bits, floats, where
+from adamantine.formats.ops import bits, floats, maximum, where
 
 
 def join16(hi: Any, residual: Any) -> Any:
     """16 bits and an int16 as int32 → float32."""
-    return floats((hi << 16) + residual)
+    return floats((hi << 16) + _beside(hi, residual))
 
 
 def split16(x: Any) -> tuple[Any, Any]:
@@ -33,7 +33,7 @@ def split16(x: Any) -> tuple[Any, Any]:
 
 def join8(hi: Any, residual: Any) -> Any:
     """16 bits and an int8 as int32 → float32."""
-    return floats((hi << 16) + (residual << 8))
+    return floats((hi << 16) + (_beside(hi, residual) << 8))
 
 
 def split8(x: Any, phase: Any) -> tuple[Any, Any]:
@@ -43,6 +43,11 @@ def split8(x: Any, phase: Any) -> tuple[Any, Any]:
     kept = where(finite, b + ((phase >> 24) & 0xFF), b) & -0x100
     hi, residual = _split(kept, x)
     return hi, residual >> 8
+
+
+def _beside(hi: Any, residual: Any) -> Any:
+    """The residual; none below 0, where a NaN's bits are: this 0 was put there since (a clamp, a mask)."""
+    return where((hi & 0x7FFF) == 0, maximum(residual, 0), residual)
 
 
 def _split(b: Any, x: Any) -> tuple[Any, Any]:
