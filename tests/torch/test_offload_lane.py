@@ -50,6 +50,9 @@ class Event:
     def synchronize(self):
         self.stream.run(self.place)
 
+    def query(self):
+        return self.stream.done >= self.place
+
 
 class Accelerator:
     """What Streamed uses of ``torch.cuda``."""
@@ -259,6 +262,19 @@ def test_gradients_under_way_are_bounded(simulated, monkeypatch):
     optimizer.step()
     simulated._module.compute.run()
     assert not any(p.any() for p in params)
+
+
+def test_what_has_arrived_is_not_remembered(simulated):
+    """Else small gradients would be counted by the ten thousand before they are 256 MiB."""
+    p = Parameter(torch.ones(4))
+    optimizer = at.SGD([p], lr=0.1, offload=True)
+    optimizer.release_gradients()
+    for _ in range(5):
+        p.grad = torch.ones_like(p)
+        optimizer._offloaded._mirrors[p].gradient.fetch(p)
+        optimizer.step()
+    assert len(simulated._under_way) == 1
+    assert simulated._bytes_under_way == 16
 
 
 def test_lanes():

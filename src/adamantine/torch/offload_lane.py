@@ -79,7 +79,8 @@ class Streamed:
     def __init__(self, device: torch.device, module: ModuleType | Any) -> None:
         self._device, self._module = device, module
         self._down, self._up = module.Stream(device=device), module.Stream(device=device)
-        self._under_way: deque[tuple[Arrival, int]] = deque()
+        self._under_way: deque[tuple[Any, int]] = deque()
+        self._bytes_under_way = 0
 
     def fetch(self, target: Tensor, source: Tensor) -> Arrival:
         arrival: Arrival = self._copy(self._down, target, source)
@@ -94,8 +95,15 @@ class Streamed:
 
     def limit(self, arrival: Arrival, nbytes: int) -> None:
         self._under_way.append((arrival, nbytes))
-        while len(self._under_way) > 1 and sum(size for _, size in self._under_way) > UNDER_WAY:
-            self._under_way.popleft()[0].synchronize()
+        self._bytes_under_way += nbytes
+        while len(self._under_way) > 1:
+            first, size = self._under_way[0]
+            if self._bytes_under_way > UNDER_WAY:
+                first.synchronize()
+            elif not first.query():
+                break
+            self._under_way.popleft()
+            self._bytes_under_way -= size
 
     def _copy(self, stream: Any, target: Tensor, source: Tensor) -> Any:
         """After all that the computing stream has so far: it may write the source, or read the target."""
