@@ -159,3 +159,45 @@ def steps(model, optimizer):
         optimizer.zero_grad()
         model(torch.ones(4, 30)).square().mean().backward()
         optimizer.step()
+
+
+def waiting(state):
+    """Trained in float32, and told by hand to be in another format from the next step on."""
+    model, optimizer = trained(torch.float32)
+    optimizer.param_groups[0]["state"] = state
+    return model, optimizer
+
+
+@pytest.mark.parametrize("state", ["8bit", "4bit", {"exp_avg": "4bit"}, {"exp_avg_sq": "4bit"}])
+def test_a_slot_that_waits_to_be_encoded_is_converted_as_it_is(state):
+    (model, optimizer), (_, other) = waiting(state), trained(torch.float32)
+    assert optimizer.store_as(state="4bit") == other.store_as(state="4bit")
+    for p, q in zip(model, other.param_groups[0]["params"], strict=True):
+        torch.testing.assert_close(optimizer.state[p], other.state[q], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("state", ["8bit", "4bit", {"exp_avg_sq": "4bit"}])
+@pytest.mark.parametrize("kept", ["saved", "live"])
+def test_a_slot_that_waits_to_be_encoded_is_loaded(state, kept):
+    """A frozen parameter, or a save right after the change."""
+    model, optimizer = waiting(state)
+    model[0].grad = None
+    optimizer.step()
+    other = at.AdamW([nn.Parameter(p.detach().clone()) for p in model], lr=1e-2, state=state)
+    change = other.load_state_dict(optimizer.state_dict(), state=kept)
+    assert (change is None) == (kept == "saved")
+    for group in (model, other.param_groups[0]["params"]):
+        for p in group:
+            p.grad = torch.ones_like(p)
+    optimizer.step()
+    other.step()
+    for p, q in zip(model, other.param_groups[0]["params"], strict=True):
+        torch.testing.assert_close(dict(other.state[q]), dict(optimizer.state[p]), rtol=0, atol=0)
+
+
+def test_codes_are_never_read_as_others():
+    """The group says what they are: by hand it cannot be made to say something else."""
+    _, optimizer = trained(torch.float32, state="8bit")
+    optimizer.param_groups[0]["state"] = "4bit"
+    with pytest.raises(ValueError, match=r"exp_avg is stored as uint8 \(7, 41\), .*asks for \(4bit\)"):
+        optimizer.store_as(state="float32")

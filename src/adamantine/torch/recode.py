@@ -15,7 +15,7 @@ from adamantine.torch.options import check_state_keys
 from adamantine.torch.recode_slots import recode_slots
 from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, Formats, residual_dtype
 from adamantine.torch.storage_change import Account, StorageChange
-from adamantine.torch.storage_checks import check_storable
+from adamantine.torch.storage_checks import check_kept, check_storable
 from adamantine.torch.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def store_as(optimizer: Optimizer, *, state: Any = "unchanged", weights: Any = "
         rule = optimizer.rule(group)
         owner = f"{type(optimizer).__name__} ({rule.name})"
         check_state_keys(wanted["state"], list(rule.slots.values()), owner)
-        live = storage.formats(wanted, rule)
+        saved, live = storage.formats(group, rule), storage.formats(wanted, rule)
         for p in group["params"]:
             check_storable(p, names[p], live)
-        transfers.append(Transfer(wanted, rule, storage.formats(group, rule), live, "as live"))
+            check_kept(optimizer.state.get(p, {}), p, rule, saved)
+        transfers.append(Transfer(wanted, rule, saved, live, "as live"))
     account = Account()
     for group, transfer in zip(optimizer.param_groups, transfers, strict=True):
         for p in group["params"]:

@@ -6,6 +6,7 @@ Conversion rounds to nearest, never with dither: it happens once, so there is no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ def recode_slots(
         source: its state, which is not changed.
     """
     keys = list(transfer.rule.slots.values())
+    transfer = replace(transfer, saved=_there(transfer.saved, source, keys))
     changed = _changed(p, transfer, source, keys)
     if not changed:
         return {}
@@ -57,6 +59,18 @@ def recode_slots(
         held, kept = ([each[key] for key in _parts(keys[place]) if key in each] for each in (source, made))
         tallies[place].count(held, kept)
     return made
+
+
+def _there(how: Formats, source: Mapping[str, Any], keys: list[str]) -> Formats:
+    """The formats of what is there: a dense slot may still wait to be put into codes."""
+    dense = [source.get(key) is not None and key + SCALE not in source for key in keys]
+    return replace(
+        how,
+        slots=tuple(
+            ("dense", slot[1]) if is_dense else slot for slot, is_dense in zip(how.slots, dense, strict=True)
+        ),
+        partners=tuple(None if is_dense else at for at, is_dense in zip(how.partners, dense, strict=True)),
+    )
 
 
 def _changed(p: Tensor, transfer: Transfer, source: Mapping[str, Any], keys: list[str]) -> list[int]:

@@ -17,6 +17,7 @@ from adamantine.torch.recode import drop_superfluous
 from adamantine.torch.recode_slots import recode_slots
 from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, residual_dtype
 from adamantine.torch.storage_change import Account
+from adamantine.torch.storage_checks import waits
 from adamantine.torch.transfer import Policy, Transfer
 
 if TYPE_CHECKING:
@@ -97,11 +98,12 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
             "it was saved by another optimizer or with other options"
         )
     real = storage.real(param)
-    for key, (form, _) in zip(rule.slots.values(), transfer.saved.slots, strict=True):
+    keys = list(rule.slots.values())
+    for place, (key, (form, _)) in enumerate(zip(keys, transfer.saved.slots, strict=True)):
         value = entry.get(key)
         if value is None:
             continue
-        if form == "dense":
+        if form == "dense" or waits(entry, keys, place, transfer.saved):
             _check_dense(value, param, f"{key} of {name}")
             continue
         bits = storage.BLOCK_BITS[form]
@@ -115,9 +117,9 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
                 f"the checkpoint's {key}{SCALE} of {name} has a negative header, and no scale is negative: "
                 "the state is damaged"
             )
-    for key, partner in zip(rule.slots.values(), transfer.saved.partners, strict=True):
+    for key, partner in zip(keys, transfer.saved.partners, strict=True):
         if partner is not None and entry.get(key) is not None:
-            other = list(rule.slots.values())[partner]
+            other = keys[partner]
             if entry.get(other) is None:
                 raise ValueError(
                     f"the checkpoint's {key} of {name} is in units of {other}, which it does not have: the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,8 +41,7 @@ def check_storable(p: Tensor, name: str, how: Formats) -> None:
 def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> None:
     """ValueError where a slot or the residual is there in another format than the group asks for.
 
-    A dense slot may be there where codes are asked for: it is encoded by the next step, but not beside codes
-    in its own root's units, whose meaning would change.
+    A dense slot may be there where codes are asked for: see `waits`.
     """
     keys = list(rule.slots.values())
     for place, key in enumerate(keys):
@@ -49,9 +49,7 @@ def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> No
         if slot is None or (code is None and headers is None):
             continue
         if code is None or headers is None:
-            waits = [other for other, partner in enumerate(how.partners) if partner == place]
-            is_number = slot.is_floating_point() or slot.is_complex()
-            fits = is_number and headers is None and not any(keys[other] + SCALE in state for other in waits)
+            fits = waits(state, keys, place, how)
         else:
             n = real(p).numel()
             fits = (slot.dtype, slot.numel()) == (torch.uint8, codecs.packed_size(n, code.bits))
@@ -62,6 +60,22 @@ def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> No
         dtype = residual_dtype(p, how)
         if dtype is not None and (residual.dtype, residual.shape) != (dtype, p.shape):
             raise ValueError(_misfit(RESIDUAL, residual, p, "weights", how.weights))
+
+
+def waits(state: Mapping[str, Any], keys: Sequence[str], place: int, how: Formats) -> bool:
+    """Whether a dense slot is there that the next step encodes, since the group's ``state`` is another now.
+
+    Not beside codes in units of its root, whose meaning would change.
+    """
+    slot = state[keys[place]]
+    is_number = isinstance(slot, Tensor) and (slot.is_floating_point() or slot.is_complex())
+    in_its_units = [keys[other] for other, partner in enumerate(how.partners) if partner == place]
+    return (
+        is_number
+        and how.code(place) is not None
+        and keys[place] + SCALE not in state
+        and not any(key + SCALE in state for key in in_its_units)
+    )
 
 
 def _misfit(key: str, found: Tensor, p: Tensor, option: str, asked: str) -> str:
