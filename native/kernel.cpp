@@ -117,7 +117,8 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
   } else {
     alignas(64) T tiles[2 + kMaxSlots][kTile];
     // Where little is read in place, the next tile's memory is asked for bit by bit while the divider is waited for.
-    const bool asks = size_of(streams.theta_type) == 2 && ((streams.codes[k] != Code::none) || ...);
+    const bool asks = size_of(streams.theta_type) == 2 &&
+                      ((streams.codes[k] != Code::none || size_of(streams.slot_types[k]) == 2) || ...);
     for (std::size_t i = start; i < stop; i += kTile) {
       const std::size_t n = stop - i < kTile ? stop - i : kTile;
       T* theta = open_theta(streams, i, n, tiles[0]);
