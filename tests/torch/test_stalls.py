@@ -146,6 +146,24 @@ def test_first_moments_in_4_bits() -> None:
     assert kinds(optim.Lion([w], state="8bit")) == []  # β₂ = 0.99
 
 
+def test_a_variance_that_16_bits_make_zero() -> None:
+    """Gradients of N(1, 0.2²): bfloat16 averages give a step of g/ε, float32 ones none longer than 20 lr."""
+    longest = {}
+    for state in ("bfloat16", "float32"):
+        generator = torch.Generator().manual_seed(0)
+        w = torch.nn.Parameter(torch.zeros(512))
+        optimizer = optim.RMSprop([w], lr=1e-3, centered=True, state=state)
+        assert kinds(optimizer).count("cancellation") == (state == "bfloat16")
+        longest[state] = 0.0
+        for _ in range(400):
+            before = w.detach().clone()
+            w.grad = 1 + 0.2 * torch.randn(512, generator=generator)
+            optimizer.step()
+            longest[state] = max(longest[state], float((w.detach() - before).abs().max()))
+    assert longest["float32"] < 0.02
+    assert longest["bfloat16"] > 10.0
+
+
 def test_squares_that_float16_cannot_hold() -> None:
     w = torch.nn.Parameter(torch.ones(8))
     assert kinds(optim.AdamW([w], state="float16")) == ["underflow"]

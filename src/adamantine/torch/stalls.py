@@ -50,14 +50,14 @@ class Stall:
     """One thing that rounds to nothing, for parameters of one group; ``str`` is a sentence.
 
     Attributes:
-        kind: what stands still: ``"decay"``, ``"updates"``, ``"average"`` (a moment), or ``"underflow"``
-            (squares that float16 holds as 0).
+        kind: what stands still: ``"decay"``, ``"updates"``, ``"average"`` (a moment), ``"underflow"``
+            (squares that float16 holds as 0), or ``"cancellation"`` (a variance that 16 bits make 0).
         parameters: their names.
         reason: why, with the numbers.
         remedy: what to give the optimizer, as code.
     """
 
-    kind: Literal["decay", "updates", "average", "underflow"]
+    kind: Literal["decay", "updates", "average", "underflow", "cancellation"]
     parameters: tuple[str, ...]
     reason: str
     remedy: str
@@ -169,6 +169,14 @@ def _averages(
                     f'state={{"{key}": "float32"}} or "8bit"'
                     if not signed
                     else f'state={{"{key}": "float32"}}',
+                )
+            if dtype in HALF_PRECISION and letter == min(rule.cancelling, default=None):  # once
+                yield Stall(
+                    "cancellation",
+                    _names(lot, names),
+                    f"a step is divided by the root of square_avg - grad_avg², which {stored} can make 0 where a "
+                    "gradient's mean is a few times its deviation: by eps alone then.",
+                    'state="float32"',
                 )
             eps = group.get("eps")
             if dtype == torch.float16 and key in _SQUARES and letter in rule.unsigned and eps is not None:
