@@ -174,8 +174,8 @@ def _averages(
                 yield Stall(
                     "cancellation",
                     _names(lot, names),
-                    f"a step is divided by the root of square_avg - grad_avg², which {stored} can make 0 where a "
-                    "gradient's mean is a few times its deviation: by eps alone then.",
+                    f"a step is divided by the root of square_avg - grad_avg², which {stored} can make 0 "
+                    "where a gradient's mean is a few times its deviation: by eps alone then.",
                     'state="float32"',
                 )
             eps = group.get("eps")
