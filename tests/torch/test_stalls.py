@@ -146,6 +146,14 @@ def test_first_moments_in_4_bits() -> None:
     assert kinds(optim.Lion([w], state="8bit")) == []  # β₂ = 0.99
 
 
+def test_where_kahan_stands_still() -> None:
+    """At θ = 1: half a unit is 2⁻⁸, and half a unit of a residual so large 2⁻¹⁷."""
+    w = torch.nn.Parameter(torch.ones(8, dtype=torch.bfloat16))
+    for lr, said in [(2**-17, []), (2**-18, ["updates"])]:
+        optimizer = optim.AdamW([w], lr=lr, weight_decay=0.0, weights="kahan", state="float32")
+        assert kinds(optimizer) == said
+
+
 def test_a_variance_that_16_bits_make_zero() -> None:
     """Gradients of N(1, 0.2²): bfloat16 averages give a step of g/ε, float32 ones none longer than 20 lr."""
     longest = {}
