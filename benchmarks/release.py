@@ -38,7 +38,7 @@ from adamantine.report.files import write_atomic
 from adamantine.study.task import Settings, Task
 from adamantine.study.tasks import load
 from adamantine.torch.norm import clip_factor
-from adamantine.torch.release_clipping import LAST_NORM, Delayed, PerParameter
+from adamantine.torch.release.clipping import LAST_NORM, Delayed, PerParameter
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -12,7 +12,7 @@ import time
 import torch
 
 import adamantine.torch as at
-from adamantine.torch.release_buffers import sum_of
+from adamantine.torch.release.buffers import sum_of
 
 
 def seconds_of_a_step(tensors: int, size: int, *, released: bool) -> float:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adamantine.formats import block, half, split, words
-from adamantine.torch import codecs
+from adamantine.torch.storage import codecs
 
 SIZES = (1, 2, 127, 128, 129, 1000)
 KEY = words.first_key(11, 3)

@@ -17,9 +17,9 @@ from torch.nn import Parameter
 import adamantine.torch as at
 from adamantine.formats import block, words
 from adamantine.rules import RULES
-from adamantine.torch import storage
 from adamantine.torch.engines import generic
-from adamantine.torch.stored import Stored
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.stored import Stored
 
 # --- the same whatever the layout, the cut and the engine's flags ------------------------------------------
 

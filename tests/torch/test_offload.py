@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import Parameter
 
 import adamantine.torch as at
-from adamantine.torch import offload
+from adamantine.torch.offload import offloaded as offload
 
 
 def _net(dtype=torch.float32):

@@ -14,8 +14,10 @@ from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
 import adamantine.torch as at
-from adamantine.torch import offload, offload_lane, offload_seal
-from adamantine.torch.offload_lane import Blocking, Streamed, lane_to
+from adamantine.torch.offload import lane as offload_lane
+from adamantine.torch.offload import offloaded as offload
+from adamantine.torch.offload import seal as offload_seal
+from adamantine.torch.offload.lane import Blocking, Streamed, lane_to
 
 
 class Stream:

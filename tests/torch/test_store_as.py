@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import adamantine.torch as at
-from adamantine.torch import masters
+from adamantine.torch.storage import masters
 
 STATES = ("float32", "bfloat16", "8bit", "4bit", {"exp_avg": "4bit", "exp_avg_sq": "8bit"})
 WEIGHTS = ("nearest", "stochastic", "kahan", "split8", "split16")

@@ -19,8 +19,8 @@ from adamantine.checkpoint.dtypes import NAMED
 from adamantine.checkpoint.errors import CheckpointError
 from adamantine.formats.block import BLOCK, CODES
 from adamantine.rules import RULES
-from adamantine.torch import codecs
-from adamantine.torch.storage import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE, real
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage.layout import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE, real
 
 #: Keys of slots without a sign, of all rules.
 UNSIGNED = frozenset(rule.slots[letter] for rule in RULES.values() for letter in rule.unsigned)

@@ -11,7 +11,7 @@ from adamantine.checkpoint.container import bytes_of
 from adamantine.checkpoint.inspection import numeric
 from adamantine.checkpoint.outline import Leaf, outline
 from adamantine.checkpoint.writer import Watch, unwatched
-from adamantine.torch.storage import ROUNDING
+from adamantine.torch.storage.layout import ROUNDING
 
 
 @dataclass(frozen=True)

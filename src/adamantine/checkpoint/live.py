@@ -15,7 +15,7 @@ from adamantine.checkpoint.container import bytes_of, digest
 from adamantine.checkpoint.contents import Contents, SchedulerState
 from adamantine.checkpoint.decay import class_name
 from adamantine.checkpoint.errors import CheckpointError
-from adamantine.torch.storage import SCALE
+from adamantine.torch.storage.layout import SCALE
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from adamantine.checkpoint.matching import Settlement, fitted, state_dict_of
 from adamantine.checkpoint.reader import open_store
 from adamantine.checkpoint.writer import Watch, unwatched
 from adamantine.torch.optimizer import Optimizer
-from adamantine.torch.storage import RESIDUAL, ROUNDING
+from adamantine.torch.storage.layout import RESIDUAL, ROUNDING
 
 Formats = Literal["saved", "live"]
 

@@ -10,9 +10,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from adamantine.rules.hyper import check
-from adamantine.torch import restore
-from adamantine.torch.storage_change import Account, StorageChange
-from adamantine.torch.storage_checks import check_storable
+from adamantine.torch.storage import restore
+from adamantine.torch.storage.change import Account, StorageChange
+from adamantine.torch.storage.checks import check_storable
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adamantine.formats.block import BLOCK
-from adamantine.torch import storage
 from adamantine.torch.engines.explain import name_parameters
+from adamantine.torch.storage import layout as storage
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 
 from adamantine.rules import Rule
 from adamantine.rules.hyper import check
-from adamantine.torch import buffers, checkpoint, memory, recode, states, storage
+from adamantine.torch import buffers, checkpoint, memory, states
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.explain import Explanation, explain, name_parameters
 from adamantine.torch.engines.generic import GENERIC
@@ -24,7 +24,7 @@ from adamantine.torch.kernel import MISSING
 from adamantine.torch.kernel import native as kernel
 from adamantine.torch.memory import MemoryReport
 from adamantine.torch.norm import GradientStatistics, Squares, clip_factor, nonfinite_error, squares, total
-from adamantine.torch.offload import Offloaded
+from adamantine.torch.offload.offloaded import Offloaded
 from adamantine.torch.options import (
     EngineName,
     OnNonfinite,
@@ -41,16 +41,18 @@ from adamantine.torch.options import (
     settle_mode,
 )
 from adamantine.torch.plan import Plan, double, native_row, plan_of
-from adamantine.torch.storage_change import StorageChange
-from adamantine.torch.storage_checks import check_kept, check_storable
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage import recode
+from adamantine.torch.storage.change import StorageChange
+from adamantine.torch.storage.checks import check_kept, check_storable
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler
 
-    from adamantine.torch.offload_release import HostRelease
-    from adamantine.torch.release import GradientRelease
-    from adamantine.torch.release_buffers import Buffer
-    from adamantine.torch.release_clipping import Clip
+    from adamantine.torch.offload.release import HostRelease
+    from adamantine.torch.release.buffers import Buffer
+    from adamantine.torch.release.clipping import Clip
+    from adamantine.torch.release.handle import GradientRelease
 
 #: Arguments of every class that are no group's.
 _FOR_ALL_GROUPS = ("max_norm", "on_nonfinite", "engine", "seed", "offload")
@@ -340,11 +342,11 @@ class Optimizer(torch.optim.Optimizer):
         True
         """
         if self._offloaded is not None:
-            from adamantine.torch.offload_release import HostRelease
+            from adamantine.torch.offload.release import HostRelease
 
             self._release = HostRelease(self, self._offloaded, clip, accumulate, buffer, scaler)
             return self._release
-        from adamantine.torch.release import GradientRelease
+        from adamantine.torch.release.handle import GradientRelease
 
         self._release = GradientRelease(self, clip, accumulate, buffer, scaler)
         return self._release

@@ -13,8 +13,8 @@ from adamantine.rules.decay import NEED_PEAK, Coefficients, coefficients
 from adamantine.schedules import peak_lr
 from adamantine.torch.engines.contract import Update
 from adamantine.torch.engines.native import Lot, host_row
-from adamantine.torch.storage import Formats, formats
-from adamantine.torch.storage_checks import check_storable
+from adamantine.torch.storage.checks import check_storable
+from adamantine.torch.storage.layout import Formats, formats
 
 Group = dict[str, Any]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adamantine.formats.block import Code
-from adamantine.torch.storage import real
+from adamantine.torch.storage.layout import real
 
 HALF_PRECISION = (torch.bfloat16, torch.float16)
 SAMPLE = 4096  # elements of a parameter that are looked at

@@ -18,8 +18,8 @@ from adamantine.torch.engines.generic import run_members
 from adamantine.torch.engines.native import CAUTIOUS, COUPLED, PLAIN
 from adamantine.torch.kernel import SCALARS, filled_like, native
 from adamantine.torch.optimizer import Optimizer
-from adamantine.torch.storage import BLOCK_BITS
-from adamantine.torch.storage import PLAIN as PLAIN_FORMATS
+from adamantine.torch.storage.layout import BLOCK_BITS
+from adamantine.torch.storage.layout import PLAIN as PLAIN_FORMATS
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

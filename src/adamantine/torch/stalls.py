@@ -26,7 +26,7 @@ from adamantine.schedules import peak_lr
 from adamantine.torch.engines.explain import name_parameters
 from adamantine.torch.plan import double, host
 from adamantine.torch.resolution import HALF_PRECISION, average_lost_below, lost_below, sample, share_below
-from adamantine.torch.storage import Formats, dense_dtype, formats, slot_option
+from adamantine.torch.storage.layout import Formats, dense_dtype, formats, slot_option
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from adamantine.formats.words import first_key
 from adamantine.rules import Rule
-from adamantine.torch import storage
-from adamantine.torch.storage_checks import check_kept
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.checks import check_kept
 
 State = dict[str, Any]
 

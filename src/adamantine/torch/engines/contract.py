@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adamantine.rules import Rule
 from adamantine.rules.decay import Coefficients
-from adamantine.torch.storage import Formats
+from adamantine.torch.storage.layout import Formats
 
 
 @dataclass(frozen=True)

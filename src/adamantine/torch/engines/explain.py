@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
-from adamantine.torch import storage
 from adamantine.torch.kernel import MISSING, native
+from adamantine.torch.storage import layout as storage
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

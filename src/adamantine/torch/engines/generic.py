@@ -19,8 +19,8 @@ from adamantine.rules import Rule, apply, bind
 from adamantine.rules.arctan2 import arctan2
 from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
-from adamantine.torch.storage import advance_key, real, widen
-from adamantine.torch.stored import Stored
+from adamantine.torch.storage.layout import advance_key, real, widen
+from adamantine.torch.storage.stored import Stored
 
 #: Elements per call: a rule makes a dozen temporaries of this size. On a CPU they are to fit in the cache and
 #: to feed every thread (torch gives each 32768 elements); elsewhere they must not exhaust memory.

@@ -19,9 +19,9 @@ from torch.autograd.graph import increment_version
 
 from adamantine.rules import Rule
 from adamantine.rules.decay import Coefficients
-from adamantine.torch import storage
 from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
+from adamantine.torch.storage import layout as storage
 
 PLAIN, COUPLED, CAUTIOUS = range(3)  # the forms of a step (native/apply.hpp)
 

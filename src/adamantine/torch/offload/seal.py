@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adamantine.torch import storage
+from adamantine.torch.storage import layout as storage
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from adamantine.formats.block import BLOCK
-from adamantine.torch import codecs, storage
-from adamantine.torch.masters import WITH_RESIDUAL
 from adamantine.torch.options import check_state_keys
-from adamantine.torch.recode import drop_superfluous
-from adamantine.torch.recode_slots import recode_slots
-from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, residual_dtype
-from adamantine.torch.storage_change import Account
-from adamantine.torch.storage_checks import waits
-from adamantine.torch.transfer import Policy, Transfer
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.change import Account
+from adamantine.torch.storage.checks import waits
+from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, residual_dtype
+from adamantine.torch.storage.masters import WITH_RESIDUAL
+from adamantine.torch.storage.recode import drop_superfluous
+from adamantine.torch.storage.recode_slots import recode_slots
+from adamantine.torch.storage.transfer import Policy, Transfer
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adamantine.torch import buffers
 from adamantine.torch.options import check_choice
-from adamantine.torch.release_buffers import Buffer
-from adamantine.torch.release_clipping import Clip
+from adamantine.torch.release.buffers import Buffer
+from adamantine.torch.release.clipping import Clip
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
-from adamantine.torch import storage
 from adamantine.torch.engines.explain import name_parameters
-from adamantine.torch.masters import recode_weights
 from adamantine.torch.options import check_state_keys
-from adamantine.torch.recode_slots import recode_slots
-from adamantine.torch.storage import RESIDUAL, ROUNDING, SCALE, Formats, residual_dtype
-from adamantine.torch.storage_change import Account, StorageChange
-from adamantine.torch.storage_checks import check_kept, check_storable
-from adamantine.torch.transfer import Transfer
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.change import Account, StorageChange
+from adamantine.torch.storage.checks import check_kept, check_storable
+from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, Formats, residual_dtype
+from adamantine.torch.storage.masters import recode_weights
+from adamantine.torch.storage.recode_slots import recode_slots
+from adamantine.torch.storage.transfer import Transfer
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

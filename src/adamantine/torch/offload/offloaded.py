@@ -22,10 +22,10 @@ import torch.distributed
 from torch import Tensor
 
 from adamantine.torch.engines.explain import Explanation, explain
-from adamantine.torch.offload_lane import Lane, lane_to
-from adamantine.torch.offload_mirror import Mirror
-from adamantine.torch.offload_seal import changed
-from adamantine.torch.offload_twin import arrange, hand_back
+from adamantine.torch.offload.lane import Lane, lane_to
+from adamantine.torch.offload.mirror import Mirror
+from adamantine.torch.offload.seal import changed
+from adamantine.torch.offload.twin import arrange, hand_back
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from adamantine.torch.offload import Offloaded, is_reduced_later
+from adamantine.torch.offload.offloaded import Offloaded, is_reduced_later
 from adamantine.torch.options import check_choice
-from adamantine.torch.release_buffers import Buffer
-from adamantine.torch.release_checks import check_accumulate
-from adamantine.torch.release_clipping import Clip
+from adamantine.torch.release.buffers import Buffer
+from adamantine.torch.release.checks import check_accumulate
+from adamantine.torch.release.clipping import Clip
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler

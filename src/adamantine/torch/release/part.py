@@ -13,7 +13,7 @@ from torch import Tensor
 from adamantine.rules import Rule
 from adamantine.torch.engines.native import NativeEngine
 from adamantine.torch.optimizer import Optimizer
-from adamantine.torch.release_judge import Judge
+from adamantine.torch.release.judge import Judge
 
 #: ``step``: the whole step. The others share one between micro-batches, for accumulation into the moments:
 #: ``open`` decays them and takes the first gradient in, ``collect`` takes one more in, ``close`` takes the

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from adamantine.formats.block import BLOCK
-from adamantine.torch import codecs, storage
-from adamantine.torch.storage import SCALE, Formats
-from adamantine.torch.storage_change import Account
-from adamantine.torch.transfer import Transfer, pieces
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.change import Account
+from adamantine.torch.storage.layout import SCALE, Formats
+from adamantine.torch.storage.transfer import Transfer, pieces
 
 
 def recode_slots(

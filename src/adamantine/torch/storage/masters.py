@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamantine.torch import codecs, storage
-from adamantine.torch.storage import RESIDUAL, residual_dtype
-from adamantine.torch.storage_change import WEIGHTS, Account
-from adamantine.torch.transfer import Transfer, pieces
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.change import WEIGHTS, Account
+from adamantine.torch.storage.layout import RESIDUAL, residual_dtype
+from adamantine.torch.storage.transfer import Transfer, pieces
 
 #: ``weights=`` whose master weight is in two parts.
 WITH_RESIDUAL = ("kahan", "split8", "split16")

@@ -22,9 +22,9 @@ from torch import Tensor
 from adamantine.formats import words
 from adamantine.formats.block import BLOCK, CODES, RELATIVE, Code
 from adamantine.rules import Rule
-from adamantine.torch import codecs
 from adamantine.torch.kernel import filled_like
 from adamantine.torch.options import StateFormat, WeightsFormat, check_choice
+from adamantine.torch.storage import codecs
 
 SCALE = "_scale"
 RESIDUAL = "residual"

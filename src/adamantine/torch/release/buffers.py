@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from adamantine.formats import words
-from adamantine.torch import codecs, storage
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage import layout as storage
 
 Buffer = Literal["float32", "bfloat16", "moments"]
 

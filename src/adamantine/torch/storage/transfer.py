@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
-from adamantine.torch.storage import Formats
+from adamantine.torch.storage.layout import Formats
 
 Policy = Literal["as saved", "as asked", "as live"]
 

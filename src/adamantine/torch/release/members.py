@@ -10,9 +10,9 @@ from torch import Tensor
 
 from adamantine.rules import Rule
 from adamantine.torch.engines.explain import name_parameters
-from adamantine.torch.release_buffers import Buffer, Sum
-from adamantine.torch.release_checks import check_group
-from adamantine.torch.release_part import Part, Role
+from adamantine.torch.release.buffers import Buffer, Sum
+from adamantine.torch.release.checks import check_group
+from adamantine.torch.release.part import Part, Role
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle

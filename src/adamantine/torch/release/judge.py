@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adamantine.torch.norm import Squares, total
 from adamantine.torch.options import OnNonfinite, check_choice
-from adamantine.torch.release_clipping import Clip, clipping_of
+from adamantine.torch.release.clipping import Clip, clipping_of
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from adamantine.formats.block import BLOCK
 from adamantine.rules import Rule
-from adamantine.torch import codecs
-from adamantine.torch.storage import (
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage.layout import (
     RESIDUAL,
     RESIDUAL_DTYPES,
     SCALE,

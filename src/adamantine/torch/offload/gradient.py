@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adamantine.torch import storage
-from adamantine.torch.offload_lane import Arrival, Lane
-from adamantine.torch.offload_seal import Seal
+from adamantine.torch.offload.lane import Arrival, Lane
+from adamantine.torch.offload.seal import Seal
+from adamantine.torch.storage import layout as storage
 
 
 class Gradient:

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from adamantine.torch.norm import squares
-from adamantine.torch.release_buffers import STEPS, Buffer, sum_of
-from adamantine.torch.release_checks import check_options, refuse_data_parallel
-from adamantine.torch.release_clipping import Clip
-from adamantine.torch.release_judge import Judge
-from adamantine.torch.release_members import Member, Members
-from adamantine.torch.release_part import Part, Role, part_class
-from adamantine.torch.release_progress import Progress
-from adamantine.torch.release_two_pass import step_in_two_passes
+from adamantine.torch.release.buffers import STEPS, Buffer, sum_of
+from adamantine.torch.release.checks import check_options, refuse_data_parallel
+from adamantine.torch.release.clipping import Clip
+from adamantine.torch.release.judge import Judge
+from adamantine.torch.release.members import Member, Members
+from adamantine.torch.release.part import Part, Role, part_class
+from adamantine.torch.release.progress import Progress
+from adamantine.torch.release.two_pass import step_in_two_passes
 
 if TYPE_CHECKING:
     from torch.amp.grad_scaler import GradScaler

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from adamantine.formats import words
 from adamantine.formats.block import Code
-from adamantine.torch import codecs
-from adamantine.torch.storage import (
+from adamantine.torch.storage import codecs
+from adamantine.torch.storage.layout import (
     RESIDUAL,
     RESIDUAL_DTYPES,
     ROUNDING,

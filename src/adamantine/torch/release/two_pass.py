@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from adamantine.torch.engines.explain import name_parameters
-from adamantine.torch.release_clipping import Exact
-from adamantine.torch.release_judge import Judge
+from adamantine.torch.release.clipping import Exact
+from adamantine.torch.release.judge import Judge
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer

@@ -1,0 +1,1 @@
+"""The model on an accelerator; master weights, state and step on the host."""
