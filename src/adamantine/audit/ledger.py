@@ -41,7 +41,7 @@ class Ledger:
             needed) call `after_step` in the loop.
         model: for the names of the parameters.
         every: measure step 1 and every so many steps from then on, which is reproducible; None: as often as
-            2 % of the training time pay for (and 0.5 % for looking through gradients).
+            1.25 % of the training time pay for (and 0.4 % for looking through gradients).
 
     Raises:
         AuditError: ``every`` is not a whole number > 0; something has no ``param_groups``.

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable
 
-#: Shares of the training time that the ledger may take when it sets its own pace. Together 2.5 %, which
+#: Shares of the training time that the ledger may take when it sets its own pace. Together 1.65 %, which
 #: leaves room for what it cannot count (caches that it displaces, torch's calls of the hooks) below 5 %.
-MEASURING, CHECKING = 0.02, 0.005
+MEASURING, CHECKING = 0.0125, 0.004
 
 
 class Allowance:
