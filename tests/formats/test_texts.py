@@ -71,10 +71,10 @@ def test_blocks_of_ratios(n: int) -> None:
         )
         values = block.decode_relative(codes, headers, blocks(v), block.RELATIVE)
     u = codecs.dither(0, n, HIGH, 0, torch.device("cpu"))
-    stored, heads = codecs.encode_relative(torch.tensor(m), torch.tensor(v), u)
+    stored, heads = codecs.encode(torch.tensor(m), u, block.RELATIVE, torch.tensor(v))
     same_bits(heads, headers)
     same_bits(codecs.unpack(stored, n, 4), codes * (np.arange(codes.size).reshape(codes.shape) < n))
-    same_bits(codecs.decode_relative(stored, heads, torch.tensor(v)), values.reshape(-1)[:n])
+    same_bits(codecs.decode(stored, heads, n, block.RELATIVE, torch.tensor(v)), values.reshape(-1)[:n])
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -127,7 +127,7 @@ def test_nearest_weights_are_torchs() -> None:
 
 def test_split_weights() -> None:
     x = numbers(1000)
-    theta, residual = codecs.split16(torch.tensor(x))
+    theta, residual = codecs.split_off(torch.tensor(x), "split16", torch.bfloat16)
     hi, left = split.split16(x)
     same_bits(theta.float(), half.decode_bfloat16(hi))
     same_bits(residual.int(), left)
@@ -135,7 +135,9 @@ def test_split_weights() -> None:
     phases = words.phase(
         np.arange(1000, dtype=np.int32) % 128, np.arange(1000, dtype=np.int32) // 128, HIGH, 3
     )
-    theta, residual = codecs.split8(torch.tensor(x), codecs.phase(0, 1000, HIGH, 3, torch.device("cpu")))
+    theta, residual = codecs.split_off(
+        torch.tensor(x), "split8", torch.bfloat16, codecs.phase(0, 1000, HIGH, 3, torch.device("cpu"))
+    )
     hi, left = split.split8(x, phases)
     same_bits(theta.float(), half.decode_bfloat16(hi))
     same_bits(residual.int(), left)

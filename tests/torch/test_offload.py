@@ -13,20 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from tests.torch.small_net import net_of
 from torch import nn
 from torch.nn import Parameter
 
 import adamantine.torch as at
 from adamantine.torch.offload import offloaded as offload
-
-
-def _net(dtype=torch.float32):
-    generator = torch.Generator().manual_seed(0)
-    net = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 3)).to(dtype)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) / 4)
-    return net
 
 
 def _backward(net, step):
@@ -50,7 +42,7 @@ def _same(one, other):
 
 def _pair(name="AdamW", dtype=torch.float32, **options):
     """A network with a plain optimizer, and its like with one that offloads."""
-    nets = [_net(dtype), _net(dtype)]
+    nets = [net_of(dtype), net_of(dtype)]
     return [
         (net, at.OPTIMIZERS[name](net.named_parameters(), lr=0.03, offload=away, **options))
         for net, away in zip(nets, (False, True), strict=True)
@@ -199,7 +191,7 @@ def test_weights_that_somebody_else_changes_are_not_overwritten(name):
 
 
 def test_gradients_travel_during_backward(monkeypatch):
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), lr=0.1, offload=True)
     _backward(net, 0)
     mirrors = optimizer._offloaded._mirrors
@@ -207,7 +199,7 @@ def test_gradients_travel_during_backward(monkeypatch):
     monkeypatch.setattr(offload, "is_reduced_later", lambda: True)  # several processes
     _backward(net, 1)
     assert not any(torch.equal(mirrors[p].gradient._memory, p.grad) for p in net.parameters())
-    plain = _net()
+    plain = net_of()
     wanted = at.AdamW(plain.parameters(), lr=0.1)
     _backward(plain, 0)
     _backward(plain, 1)
@@ -254,7 +246,7 @@ def test_gradients_of_a_dtype_of_their_own():
 
 
 def test_flat_models():
-    nets = [_net(), _net()]
+    nets = [net_of(), net_of()]
     for net, away in zip(nets, (False, True), strict=True):
         at.flatten(net)
         _train(net, at.AdamW(net.parameters(), lr=0.03, offload=away), range(3))
@@ -272,7 +264,7 @@ def test_clipping_and_what_is_known_of_gradients():
 
 
 def test_steps_that_are_skipped_and_refused():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.named_parameters(), lr=0.1, on_nonfinite="skip", offload=True)
     _train(net, optimizer, range(2))
     before = copy.deepcopy(net)
@@ -289,7 +281,7 @@ def test_steps_that_are_skipped_and_refused():
 
 def test_schedules_and_groups_that_change():
     def run(away):
-        net = _net()
+        net = net_of()
         optimizer = at.AdamW(net[0].parameters(), lr=0.1, decay="corrected", weight_decay=0.1, offload=away)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=8)
         for step in range(4):
@@ -317,7 +309,7 @@ def test_a_checkpoint_goes_both_ways(there, dtype, options):
     settled = {"weights": "split16", "state": "float32"} if dtype != torch.float32 and not options else {}
     plain, away = _pair(dtype=dtype, **options, **settled)
     if settled:
-        net = _net(dtype)
+        net = net_of(dtype)
         away = net, at.AdamW(net.named_parameters(), lr=0.03, offload=True)
     (saver, optimizer), (loader, other) = (plain, away) if there else (away, plain)
     _train(saver, optimizer, range(3))
@@ -333,7 +325,7 @@ def test_a_checkpoint_goes_both_ways(there, dtype, options):
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_and_pickles(duplicate):
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), lr=0.03, offload=True)
     _train(net, optimizer, range(3))
     other, its = duplicate((net, optimizer))
@@ -354,13 +346,13 @@ def test_state_that_is_deleted_begins_anew():
 
 
 def test_the_state_of_adagrad_is_there_from_the_start():
-    net = _net()
+    net = net_of()
     optimizer = at.Adagrad(net.parameters(), offload=True)
     assert all("sum" in optimizer.state[p] for p in net.parameters())
 
 
 def test_closures_and_hooks_run_once():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), lr=0.1, offload=True)
     seen = []
     optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
@@ -377,7 +369,7 @@ def test_closures_and_hooks_run_once():
 
 
 def test_grad_scaler():
-    nets = [_net(), _net()]
+    nets = [net_of(), net_of()]
     for net, away in zip(nets, (False, True), strict=True):
         optimizer = at.AdamW(net.parameters(), lr=0.1, offload=away)
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -393,7 +385,7 @@ def test_grad_scaler():
 
 
 def test_explain_says_where():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.named_parameters(), offload=True)
     _train(net, optimizer, range(1))
     found = optimizer.explain()
@@ -420,7 +412,7 @@ def test_another_optimizer_on_the_host():
 
 
 def test_the_host_keeps_one_copy_of_weights_and_gradients():
-    net = _net(torch.bfloat16)
+    net = net_of(torch.bfloat16)
     optimizer = at.AdamW(net.parameters(), offload=True)
     count = sum(p.numel() for p in net.parameters())
     assert optimizer._offloaded.nbytes() == (2 * count, 0)
@@ -429,7 +421,7 @@ def test_the_host_keeps_one_copy_of_weights_and_gradients():
 
 
 def test_nothing_is_kept_alive():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), offload=True)
     _backward(net, 0)
     grad = weakref.ref(net[0].weight.grad)

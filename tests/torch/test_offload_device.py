@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from tests.torch.small_net import net_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -44,15 +44,6 @@ class TwoMemories(TorchDispatchMode):
         return found
 
 
-def _net(dtype):
-    generator = torch.Generator().manual_seed(0)
-    net = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 3)).to(dtype)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) / 4)
-    return net
-
-
 def _backward(net, step):
     p = next(net.parameters())
     x = torch.randn(8, 12, generator=torch.Generator().manual_seed(step))
@@ -69,7 +60,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_nothing_but_copies_touches_both_memories(options):
-    net = _net(torch.bfloat16)
+    net = net_of(torch.bfloat16)
     optimizer = at.AdamW(net.named_parameters(), lr=0.03, offload=True, **options)
     with TwoMemories(net.parameters()) as memories:
         for step in range(2):
@@ -111,9 +102,9 @@ ACCELERATOR = torch.accelerator.current_accelerator() if torch.accelerator.is_av
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_accelerator(dtype, released):
     """The same gradients, brought to the host by hand, give the same bits."""
-    net = _net(dtype).to(ACCELERATOR)
+    net = net_of(dtype).to(ACCELERATOR)
     optimizer = at.AdamW(net.parameters(), lr=0.03, max_norm=0.5, offload=True)
-    plain, by_hand = _net(dtype).to(ACCELERATOR), _net(dtype)
+    plain, by_hand = net_of(dtype).to(ACCELERATOR), net_of(dtype)
     settled = {key: optimizer.param_groups[0][key] for key in ("weights", "state")}
     wanted = at.AdamW(by_hand.parameters(), lr=0.03, max_norm=0.5, **settled)
     if released:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.torch.small_net import net_of
 from torch import nn
 from torch.nn import Parameter
 
 import adamantine.torch as at
 from adamantine.torch.offload import release as offload_release
-
-
-def _net(dtype=torch.float32):
-    generator = torch.Generator().manual_seed(0)
-    net = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 3)).to(dtype)
-    with torch.no_grad():
-        for p in net.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) / 4)
-    return net
 
 
 def _backward(net, step):
@@ -32,7 +24,7 @@ def _same(one, other):
 @pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("max_norm", [None, 0.5])
 def test_the_bits_are_those_without_release(max_norm, passes):
-    plain, net = _net(), _net()
+    plain, net = net_of(), net_of()
     wanted = at.AdamW(plain.parameters(), lr=0.03, max_norm=max_norm)
     optimizer = at.AdamW(net.parameters(), lr=0.03, max_norm=max_norm, offload=True)
     optimizer.release_gradients()
@@ -74,7 +66,7 @@ def test_only_one_gradient_is_on_the_device_at_a_time():
 
 
 def test_zero_grad_drops_what_only_the_host_has():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), lr=0.03, offload=True)
     optimizer.release_gradients()
     before = [p.detach().clone() for p in net.parameters()]
@@ -99,7 +91,7 @@ def test_a_gradient_set_by_hand_is_added():
 
 
 def test_a_model_that_changes_while_only_the_host_has_its_gradients():
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.parameters(), offload=True)
     optimizer.release_gradients()
     _backward(net, 0)
@@ -112,7 +104,7 @@ def test_a_model_that_changes_while_only_the_host_has_its_gradients():
 
 
 def test_remove_gives_the_gradients_back():
-    plain, net = _net(), _net()
+    plain, net = net_of(), net_of()
     optimizer = at.AdamW(net.parameters(), offload=True)
     handle = optimizer.release_gradients()
     with pytest.raises(ValueError, match="releases its gradients already"):
@@ -128,7 +120,7 @@ def test_remove_gives_the_gradients_back():
 
 def test_a_gradient_that_is_not_finite():
     """Decided for the whole step, before anything has moved."""
-    net = _net()
+    net = net_of()
     optimizer = at.AdamW(net.named_parameters(), on_nonfinite="raise", offload=True)
     optimizer.release_gradients()
     before = [p.detach().clone() for p in net.parameters()]

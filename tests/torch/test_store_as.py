@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import adamantine.torch as at
-from adamantine.torch.storage import masters
+from adamantine.torch.storage import codecs
 
 STATES = ("float32", "bfloat16", "8bit", "4bit", {"exp_avg": "4bit", "exp_avg_sq": "8bit"})
 WEIGHTS = ("nearest", "stochastic", "kahan", "split8", "split16")
@@ -84,7 +84,7 @@ def master(optimizer, p):
     residual = optimizer.state[p].get("residual")
     if residual is None:
         return p.detach().float()
-    return masters.master(p.detach(), residual, optimizer.param_groups[0]["weights"])
+    return codecs.join(p.detach(), residual)
 
 
 def test_a_residual_that_goes_is_the_loss():

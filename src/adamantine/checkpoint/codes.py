@@ -17,7 +17,7 @@ from torch import Tensor
 from adamantine.checkpoint.contents import Contents, Group, Parameter
 from adamantine.checkpoint.dtypes import NAMED
 from adamantine.checkpoint.errors import CheckpointError
-from adamantine.formats.block import BLOCK, CODES
+from adamantine.formats.block import CODES, RELATIVE
 from adamantine.rules import RULES
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage.layout import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE, real
@@ -62,13 +62,14 @@ class Coded:
 
     def _flat(self, fetch: Fetch) -> Tensor:
         codes, headers = fetch(self.codes).reshape(-1), fetch(self.headers)
+        n = math.prod(self.shape)
         if self.partner is None:
-            code = CODES[BLOCK_BITS[self.form], self.slot not in UNSIGNED]
-            return codecs.decode(codes, headers, math.prod(self.shape), code)
+            return codecs.decode(codes, headers, n, CODES[BLOCK_BITS[self.form], self.slot not in UNSIGNED])
         if isinstance(self.partner, Coded):
-            return codecs.decode_relative(codes, headers, self.partner._flat(fetch))
-        dense = real(fetch(self.partner)).reshape(-1).float()
-        return codecs.decode_relative(codes, headers, dense)
+            kept = self.partner._flat(fetch)
+        else:
+            kept = real(fetch(self.partner)).reshape(-1)
+        return codecs.decode(codes, headers, n, RELATIVE, kept)
 
 
 def coded_slots(group: Group, parameter: Parameter) -> Iterator[Coded]:
@@ -116,7 +117,7 @@ def check(contents: Contents, source: str) -> None:
             at = f"{source}: {coded.slot} of {parameter.name or f'parameter {index}'}"
             count = math.prod(coded.shape)
             size = codecs.packed_size(count, BLOCK_BITS[coded.form])
-            blocks = -(-count // BLOCK)
+            blocks = codecs.block_count(count)
             headers = coded.headers
             if isinstance(coded.partner, Tensor) and coded.partner.shape != parameter.shape:
                 raise CheckpointError(

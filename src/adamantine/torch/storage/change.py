@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from adamantine.formats.block import BLOCK
+from adamantine.torch.storage import codecs
 
 WEIGHTS = "weights"
 
@@ -99,7 +98,7 @@ class _Tally:
         error = torch.where(error.isnan(), math.inf, error)
         self._error += float(error.square().sum())
         self._norm += float(x.square().sum())
-        size, off = (_blocks(each).amax(1) for each in (x.abs(), error))
+        size, off = (codecs.blocks(each).amax(1) for each in (x.abs(), error))
         share = float(torch.where(off > 0, off / size, 0.0).max()) if off.numel() else 0.0
         if share > self._worst:
             self._worst, self._worst_at = share, name
@@ -117,7 +116,3 @@ class _Tally:
             worst=self._worst,
             worst_at=self._worst_at,
         )
-
-
-def _blocks(x: Tensor) -> Tensor:
-    return pad(x, (0, -x.numel() % BLOCK)).view(-1, BLOCK)

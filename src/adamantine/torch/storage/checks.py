@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamantine.formats.block import BLOCK
 from adamantine.rules import Rule
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage.layout import (
@@ -53,7 +52,7 @@ def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> No
         else:
             n = real(p).numel()
             fits = (slot.dtype, slot.numel()) == (torch.uint8, codecs.packed_size(n, code.bits))
-            fits = fits and headers.shape == (-(-n // BLOCK),)
+            fits = fits and headers.shape == (codecs.block_count(n),)
         if not fits:
             raise ValueError(_misfit(key, slot, p, "state", how.slots[place][0]))
     if (residual := state.get(RESIDUAL)) is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from adamantine.formats import block, half, split, words
-from adamantine.formats.block import BLOCK, RELATIVE, Code
+from adamantine.formats.block import BLOCK, Code
 from adamantine.rules import bind_module
 
 
@@ -52,34 +52,32 @@ _WORDS = bind_module(words, **OPS)
 NEAREST = 0.5  # as dither: half a code
 
 
-def encode(x: Tensor, u: Tensor | float, code: Code) -> tuple[Tensor, Tensor]:
+def encode(x: Tensor, u: Tensor | float, code: Code, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """float32 ``[n]`` → stored codes (uint8, see `pack`) and headers ``[⌈n/128⌉]``.
 
-    ``u``: dither ``[n]`` in [0, 1), or `NEAREST`.
+    Args:
+        x: the numbers.
+        u: dither ``[n]`` in [0, 1), or `NEAREST`.
+        code: of `CODES`, or `RELATIVE`.
+        kept: the second moment as it is kept, ``[n]``, in units of whose root x is to be; with `RELATIVE`.
     """
-    codes, headers = _BLOCK.encode(_blocks(x), _blocks(u) if isinstance(u, Tensor) else u, code)
+    given = blocks(u) if isinstance(u, Tensor) else u
+    if kept is None:
+        codes, headers = _BLOCK.encode(blocks(x), given, code)
+    else:
+        codes, headers = _BLOCK.encode_relative(blocks(x), blocks(kept.float()), given, code)
     return pack(codes, x.numel(), code.bits), headers.view(-1)
 
 
-def decode(stored: Tensor, headers: Tensor, n: int, code: Code) -> Tensor:
-    """Stored codes and headers → float32 ``[n]``."""
+def decode(stored: Tensor, headers: Tensor, n: int, code: Code, kept: Tensor | None = None) -> Tensor:
+    """Stored codes and headers → float32 ``[n]``; ``kept`` as `encode` had it."""
     codes = unpack(stored, n, code.bits)
-    decoded: Tensor = _BLOCK.decode(codes, headers.view(-1, 1), code)
+    decoded: Tensor
+    if kept is None:
+        decoded = _BLOCK.decode(codes, headers.view(-1, 1), code)
+    else:
+        decoded = _BLOCK.decode_relative(codes, headers.view(-1, 1), blocks(kept.float()), code)
     return decoded.view(-1)[:n]
-
-
-def encode_relative(m: Tensor, v: Tensor, u: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Likewise of m in units of the root of v, in the code `RELATIVE`; v as it is kept, float32 ``[n]``."""
-    given = _blocks(u) if isinstance(u, Tensor) else u
-    codes, headers = _BLOCK.encode_relative(_blocks(m), _blocks(v), given, RELATIVE)
-    return pack(codes, m.numel(), RELATIVE.bits), headers.view(-1)
-
-
-def decode_relative(stored: Tensor, headers: Tensor, v: Tensor) -> Tensor:
-    """Stored codes, headers and v as it is kept → m, float32 ``[n]``."""
-    codes = unpack(stored, v.numel(), RELATIVE.bits)
-    decoded: Tensor = _BLOCK.decode_relative(codes, headers.view(-1, 1), _blocks(v), RELATIVE)
-    return decoded.view(-1)[: v.numel()]
 
 
 def pack(codes: Tensor, n: int, bits: int) -> Tensor:
@@ -94,16 +92,21 @@ def pack(codes: Tensor, n: int, bits: int) -> Tensor:
 def unpack(stored: Tensor, n: int, bits: int) -> Tensor:
     """The inverse; codes that are no element's are 0."""
     if bits == 8:
-        return _blocks(stored.to(torch.int32))
+        return blocks(stored.to(torch.int32))
     whole = n - n % BLOCK
-    blocks = _part(stored[: whole // 2].view(-1, BLOCK // 2))
+    full = _part(stored[: whole // 2].view(-1, BLOCK // 2))
     rest = _part(stored[whole // 2 :].view(1, -1))[: n - whole]
-    return _blocks(torch.cat([blocks, rest]).to(torch.int32))
+    return blocks(torch.cat([full, rest]).to(torch.int32))
 
 
 def packed_size(n: int, bits: int) -> int:
     """Bytes of n codes."""
     return n if bits == 8 else (n + 1) // 2
+
+
+def block_count(n: int) -> int:
+    """Headers of n codes."""
+    return -(-n // BLOCK)
 
 
 def dither(start: int, n: int, high: int, slot: int, device: torch.device) -> Tensor:
@@ -130,39 +133,45 @@ def stochastic(x: Tensor, start: int, key: int, dtype: torch.dtype) -> Tensor:
 
 
 def join(theta: Tensor, residual: Tensor) -> Tensor:
-    """bfloat16 and its int8 or int16 residual → the float32 master weight."""
+    """16-bit weights and what they leave over (int8, int16, or Kahan's in θ's dtype) → float32 masters."""
+    if residual.is_floating_point():
+        return theta.float() + residual.float()
     hi = theta.view(torch.int16).to(torch.int32)
     joined = _SPLIT.join8 if residual.dtype == torch.int8 else _SPLIT.join16
     master: Tensor = joined(hi, residual.to(torch.int32))
     return master
 
 
-def split8(x: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 master weight → bfloat16 and int8 residual."""
+def split_off(
+    x: Tensor, weights: str, dtype: torch.dtype, phases: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """float32 masters → θ in its dtype, and the residual of ``"kahan"``, ``"split16"`` or ``"split8"``.
+
+    ``phases``: what split8 rounds by.
+    """
+    if weights == "kahan":
+        short = x.to(dtype)
+        return short, (x - short.float()).to(dtype)
+    if weights == "split16":
+        hi, residual = _SPLIT.split16(x)
+        return _bfloat16(hi), residual.to(torch.int16)
     hi, residual = _SPLIT.split8(x, phases)
     return _bfloat16(hi), residual.to(torch.int8)
-
-
-def split16(x: Tensor) -> tuple[Tensor, Tensor]:
-    """float32 master weight → bfloat16 and int16 residual."""
-    hi, residual = _SPLIT.split16(x)
-    return _bfloat16(hi), residual.to(torch.int16)
 
 
 def _bfloat16(bits: Tensor) -> Tensor:
     return bits.to(torch.int16).view(torch.bfloat16)
 
 
-def _blocks(x: Tensor) -> Tensor:
+def blocks(x: Tensor) -> Tensor:
     """``[n]`` → ``[⌈n/128⌉, 128]``, filled up with zeros."""
     return pad(x, (0, -x.numel() % BLOCK)).view(-1, BLOCK)
 
 
 def _places(start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Each element's place within its block, ``[128]``, and its block's number, ``[blocks, 1]``."""
-    first, last = start // BLOCK, (start + n + BLOCK - 1) // BLOCK
-    blocks = torch.arange(first, last, device=device).to(torch.int32)
-    return torch.arange(BLOCK, dtype=torch.int32, device=device), blocks.view(-1, 1)
+    numbers = torch.arange(start // BLOCK, block_count(start + n), device=device).to(torch.int32)
+    return torch.arange(BLOCK, dtype=torch.int32, device=device), numbers.view(-1, 1)
 
 
 def _pair(codes: Tensor) -> Tensor:

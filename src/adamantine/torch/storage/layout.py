@@ -35,6 +35,8 @@ BLOCK_BITS = {"8bit": 8, "4bit": 4}
 
 _HALF = (torch.bfloat16, torch.float16)
 RESIDUAL_DTYPES = {"split8": torch.int8, "split16": torch.int16}
+#: ``weights=`` whose master weight is in two parts.
+WITH_RESIDUAL = ("kahan", *RESIDUAL_DTYPES)
 
 Group = dict[str, Any]
 
@@ -153,7 +155,7 @@ def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: 
     """Make the slots that are missing; whether any was.
 
     A dense slot where the group now asks for a block format is encoded, to nearest. What is
-    there fits (`adamantine.torch.storage_checks.check_kept`).
+    there fits (`adamantine.torch.storage.checks.check_kept`).
     """
     fresh = False
     named = list(rule.slots.items())
@@ -189,11 +191,10 @@ def _encode(state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: 
     key, code, partner = keys[place], how.code(place), how.partners[place]
     assert code is not None
     values = real(state[key].detach()).reshape(-1).float()
-    if partner is None:
-        codes, headers = codecs.encode(values, codecs.NEAREST, code)
-    else:
+    kept = None
+    if partner is not None:
         kept = read_slot(state, keys[partner], how.code(partner), 0, values.numel())
-        codes, headers = codecs.encode_relative(values, kept, codecs.NEAREST)
+    codes, headers = codecs.encode(values, codecs.NEAREST, code, kept)
     state[key], state[key + SCALE] = codes.view(_codes_shape(p, code)), headers
 
 
@@ -227,7 +228,7 @@ def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
     n = real(p.detach()).numel()
     shape = _codes_shape(p, code)
     codes = filled_like(torch.empty(shape, dtype=torch.uint8, device=p.device), 0, torch.uint8)
-    headers = torch.zeros(-(-n // BLOCK), dtype=torch.int32, device=p.device)
+    headers = torch.zeros(codecs.block_count(n), dtype=torch.int32, device=p.device)
     if value:
         stored, found = codecs.encode(torch.full((n,), value, device=p.device), codecs.NEAREST, code)
         codes.copy_(stored.view(shape))
@@ -247,7 +248,7 @@ def bytes_of(start: int, stop: int, code: Code) -> slice:
 
 
 def blocks_of(start: int, stop: int) -> slice:
-    return slice(start // BLOCK, -(-stop // BLOCK))
+    return slice(start // BLOCK, codecs.block_count(stop))
 
 
 def real_dtype(p: Tensor) -> torch.dtype:

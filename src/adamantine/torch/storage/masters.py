@@ -13,8 +13,6 @@ from adamantine.torch.storage.change import WEIGHTS, Account
 from adamantine.torch.storage.layout import RESIDUAL, residual_dtype
 from adamantine.torch.storage.transfer import Transfer, pieces
 
-#: ``weights=`` whose master weight is in two parts.
-WITH_RESIDUAL = ("kahan", "split8", "split16")
 _NEAREST_PHASE = -(2**31)  # as a phase: half of what split8 rounds away
 
 
@@ -34,20 +32,15 @@ def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, An
     made = torch.empty(flat.shape, dtype=dtype, device=p.device)
     for start, stop in pieces(flat.numel()):
         theta = flat[start:stop]
-        before = master(theta, left[start:stop], old)
-        if new == "kahan":
-            short = before.to(theta.dtype)
-            rest = (before - short.float()).to(theta.dtype)
-        elif new == "split16":
-            short, rest = codecs.split16(before)
-        elif new == "split8":
-            short, rest = codecs.split8(before, torch.full_like(before, _NEAREST_PHASE, dtype=torch.int32))
-        else:
+        before = codecs.join(theta, left[start:stop])
+        if dtype is None:
             tally.measure(name, before, theta.float())
             continue
+        phases = torch.full_like(before, _NEAREST_PHASE, dtype=torch.int32)
+        short, rest = codecs.split_off(before, new, theta.dtype, phases)
         flat[start:stop] = short
         made[start:stop] = rest
-        tally.measure(name, before, master(short, rest, new))
+        tally.measure(name, before, codecs.join(short, rest))
     del entry[RESIDUAL]
     kept = []
     if dtype is not None:
@@ -56,10 +49,3 @@ def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, An
         storage.real(entry[RESIDUAL]).copy_(made.view(storage.real(p).shape))
         kept = [entry[RESIDUAL]]
     tally.count([p, residual], [p, *kept])
-
-
-def master(theta: Tensor, residual: Tensor, weights: str) -> Tensor:
-    """The float32 weights that θ and its residual stand for."""
-    if weights == "kahan":
-        return theta.float() + residual.float()
-    return codecs.join(theta, residual)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamantine.formats.block import BLOCK
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
@@ -109,7 +108,7 @@ def _room(
         yield key, torch.empty(n, dtype=dtype.to_real() if dtype.is_complex else dtype, device=device)
     else:
         yield key, torch.empty(codecs.packed_size(n, code.bits), dtype=torch.uint8, device=device)
-        yield key + SCALE, torch.empty(-(-n // BLOCK), dtype=torch.int32, device=device)
+        yield key + SCALE, torch.empty(codecs.block_count(n), dtype=torch.int32, device=device)
 
 
 def _read(
@@ -127,9 +126,7 @@ def _read(
         return storage.widen(flat[key][start:stop])
     codes = flat[key][storage.bytes_of(start, stop, code)]
     headers = flat[key + SCALE][storage.blocks_of(start, stop)]
-    if partner is None:
-        return codecs.decode(codes, headers, stop - start, code)
-    return codecs.decode_relative(codes, headers, others[partner].float())
+    return codecs.decode(codes, headers, stop - start, code, None if partner is None else others[partner])
 
 
 def _write(
@@ -147,10 +144,8 @@ def _write(
     if code is None:
         flat[key][start:stop] = values
         return
-    if partner is None:
-        codes, headers = codecs.encode(values.float(), codecs.NEAREST, code)
-    else:
-        codes, headers = codecs.encode_relative(values.float(), others[partner].float(), codecs.NEAREST)
+    kept = None if partner is None else others[partner]
+    codes, headers = codecs.encode(values.float(), codecs.NEAREST, code, kept)
     flat[key][storage.bytes_of(start, stop, code)] = codes
     flat[key + SCALE][storage.blocks_of(start, stop)] = headers
 

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adamantine.formats.block import BLOCK
 from adamantine.torch.options import check_state_keys
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
 from adamantine.torch.storage.checks import waits
-from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, residual_dtype
-from adamantine.torch.storage.masters import WITH_RESIDUAL
+from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, WITH_RESIDUAL, residual_dtype
 from adamantine.torch.storage.recode import drop_superfluous
 from adamantine.torch.storage.recode_slots import recode_slots
 from adamantine.torch.storage.transfer import Policy, Transfer
@@ -111,7 +109,7 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
         shape = tuple(real.shape) if bits == 8 else (codecs.packed_size(real.numel(), bits),)
         _check(value, torch.uint8, shape, f"{key} of {name}", f"state={form!r}")
         headers = entry.get(key + SCALE)
-        blocks = -(-real.numel() // BLOCK)
+        blocks = codecs.block_count(real.numel())
         _check(headers, torch.int32, (blocks,), f"{key}{SCALE} of {name}", f"state={form!r}")
         if headers.device.type != "meta" and bool((headers < 0).any()):
             raise ValueError(

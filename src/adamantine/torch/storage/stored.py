@@ -12,9 +12,9 @@ from adamantine.formats.block import Code
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage.layout import (
     RESIDUAL,
-    RESIDUAL_DTYPES,
     ROUNDING,
     SCALE,
+    WITH_RESIDUAL,
     Formats,
     advance_key,
     blocks_of,
@@ -61,12 +61,9 @@ class Stored:
     def read(self, start: int, stop: int) -> tuple[Tensor, list[Tensor]]:
         """θ and the slots of elements start to stop."""
         theta = self._theta[start:stop]
-        if self._weights in RESIDUAL_DTYPES:
+        if self._weights in WITH_RESIDUAL:
             assert self._residual is not None
             theta = codecs.join(theta, self._residual[start:stop])
-        elif self._weights == "kahan":
-            assert self._residual is not None
-            theta = theta.float() + self._residual[start:stop].float()
         theta = widen(theta)
         slots = [theta] * len(self._slots)
         for place in self._how.order:
@@ -93,9 +90,7 @@ class Stored:
         if code is None:
             return widen(self._slots[place][start:stop])
         codes, headers = self._coded(place, start, stop, code)
-        if kept is None:
-            return codecs.decode(codes, headers, stop - start, code)
-        return codecs.decode_relative(codes, headers, kept.float())
+        return codecs.decode(codes, headers, stop - start, code, kept)
 
     def _write_slot(self, place: int, start: int, stop: int, new: Tensor) -> None:
         code, partner = self._how.code(place), self._how.partners[place]
@@ -106,10 +101,8 @@ class Stored:
         if self._how.is_dithered(place):
             _, high = words.halves(self._key)
             u = codecs.dither(start, stop - start, high, place, new.device)
-        if partner is None:
-            found = codecs.encode(new.float(), u, code)
-        else:
-            found = codecs.encode_relative(new.float(), self._read_slot(partner, start, stop).float(), u)
+        kept = None if partner is None else self._read_slot(partner, start, stop)
+        found = codecs.encode(new.float(), u, code, kept)
         for stored, part in zip(self._coded(place, start, stop, code), found, strict=True):
             stored.copy_(part)
 
@@ -129,15 +122,10 @@ class Stored:
             theta.copy_(codecs.stochastic(new, start, self._key, theta.dtype))
             return
         assert self._residual is not None
-        if self._weights == "split16":
-            short, left = codecs.split16(new)
-        elif self._weights == "split8":
+        phases = None
+        if self._weights == "split8":
             _, high = words.halves(self._key)
-            short, left = codecs.split8(
-                new, codecs.phase(start, stop - start, high, _SPLIT8_SLOT, new.device)
-            )
-        else:
-            short = new.to(theta.dtype)
-            left = (new - short.float()).to(theta.dtype)
+            phases = codecs.phase(start, stop - start, high, _SPLIT8_SLOT, new.device)
+        short, left = codecs.split_off(new, self._weights, theta.dtype, phases)
         theta.copy_(short)
         self._residual[start:stop].copy_(left)
