@@ -165,7 +165,7 @@ def test_eight_bits_into_float32_are_exact_and_back():
     change = other.load_state_dict(optimizer.state_dict(), state="live")
     assert change.is_exact
     assert "exact" in str(change)
-    assert not {"exp_avg_scale", "rounding"} & set(other.state[model["odd"]])
+    assert set(other.state[model["odd"]]) == {"step", "exp_avg", "exp_avg_sq"}
     back = at.AdamW(list(model.items()), state="8bit")
     loss = back.load_state_dict(other.state_dict(), state="live")
     # Predicted: the numbers lie on the curve of their codes, and on another where the range is chosen anew.
@@ -210,7 +210,7 @@ def test_of_torch_in_eight_bits_as_the_constructor_asked():
     ):
         change = mine.load_state_dict(theirs.state_dict())
     assert {each.after for each in change.slots} == {"8bit"}
-    assert mine.state[model["odd"]]["exp_avg"].dtype == torch.uint8
+    assert mine.state[model["odd"]]["exp_avg_codes"].dtype == torch.uint8
     assert mine.param_groups[0]["state"] == "8bit"
     assert "rounding" not in theirs.state[model["odd"]]
     train(model, mine)
@@ -299,26 +299,44 @@ def unsay(entry, group):
     group["state"] = None
 
 
+def misplace(entry, group):
+    entry["exp_avg"] = entry.pop("exp_avg_codes")
+
+
+def misplace_and_unsay(entry, group):
+    misplace(entry, group)
+    unsay(entry, group)
+
+
 FORGERIES = {
     "too few headers": (
-        forge("exp_avg_scale", lambda x: x[:-1]),
-        r"exp_avg_scale of 'odd'.*of shape \(2,\).*\(3,\)",
+        forge("exp_avg_codes_scale", lambda x: x[:-1]),
+        r"exp_avg_codes_scale of 'odd'.*of shape \(2,\).*\(3,\)",
     ),
-    "too many headers": (forge("exp_avg_scale", lambda x: torch.cat([x, x])), r"of shape \(6,\)"),
-    "no headers": (forge("exp_avg_sq_scale", None), "exp_avg_sq_scale of 'odd' is missing"),
-    "float headers": (forge("exp_avg_scale", lambda x: x.float()), r"is float32 of shape \(3,\).*int32"),
-    "a negative scale": (forge("exp_avg_sq_scale", lambda x: x | -(2**31)), "negative header"),
+    "too many headers": (forge("exp_avg_codes_scale", lambda x: torch.cat([x, x])), r"of shape \(6,\)"),
+    "no headers": (forge("exp_avg_sq_codes_scale", None), "exp_avg_sq_codes_scale of 'odd' is missing"),
+    "float headers": (
+        forge("exp_avg_codes_scale", lambda x: x.float()),
+        r"is float32 of shape \(3,\).*int32",
+    ),
+    "a negative scale": (forge("exp_avg_sq_codes_scale", lambda x: x | -(2**31)), "negative header"),
     "int8 codes": (
-        forge("exp_avg", lambda x: x.to(torch.int8)),
-        "exp_avg of 'odd' is int8.*'8bit' asks for uint8",
+        forge("exp_avg_codes", lambda x: x.to(torch.int8)),
+        "exp_avg_codes of 'odd' is int8.*'8bit' asks for uint8",
     ),
     "flat codes": (
-        forge("exp_avg", lambda x: x.view(-1)),
+        forge("exp_avg_codes", lambda x: x.view(-1)),
         r"of shape \(287,\); state='8bit' asks for uint8 of",
     ),
-    "numbers for codes": (forge("exp_avg", lambda x: x.float()), "is float32 of shape"),
-    "no tensor": (forge("exp_avg", 0.5), "is a float; state='8bit'"),
-    "codes without a word": (unsay, "exp_avg of 'odd' is uint8, and its group does not say"),
+    "numbers for codes": (forge("exp_avg_codes", lambda x: x.float()), "is float32 of shape"),
+    "no tensor": (forge("exp_avg_codes", 0.5), "is a float; state='8bit'"),
+    "codes without a word": (unsay, "has exp_avg_codes of 'odd', and its group does not say"),
+    "codes for numbers": (misplace, "exp_avg of 'odd' is uint8, where .*are 'exp_avg_codes', .* rename them"),
+    "codes for numbers without a word": (misplace_and_unsay, "exp_avg of 'odd' is uint8, .* rename them"),
+    "numbers and codes": (
+        forge("exp_avg", torch.zeros(7, 41)),
+        "state of 'odd' has 'exp_avg' and 'exp_avg_codes', numbers and codes of one slot: remove",
+    ),
     "another residual": (forge("residual", lambda x: x.to(torch.int16)), "residual of 'odd' is int16.*int8"),
     "a residual of another shape": (forge("residual", lambda x: x[:1]), r"residual of 'odd' .*\(1, 41\)"),
     "a float key": (forge("rounding", lambda x: x.double()), "rounding of 'odd' is float64.*int64"),
@@ -345,7 +363,7 @@ def test_a_forged_state_is_refused_and_changes_nothing(edit, message, state):
 def test_codes_in_units_of_what_is_not_there():
     _, optimizer = trained(state="4bit")
     state_dict = copy.deepcopy(optimizer.state_dict())
-    state_dict["state"][1]["exp_avg_sq"] = None
+    state_dict["state"][1]["exp_avg_sq_codes"] = None
     with pytest.raises(
         ValueError, match="exp_avg of 'tiny' is in units of exp_avg_sq, which it does not have"
     ):
@@ -363,6 +381,51 @@ def test_unknown_way_of_settling():
     _, optimizer = trained()
     with pytest.raises(ValueError, match="Invalid state: '8bit'; choose 'saved' or 'live'"):
         optimizer.load_state_dict(optimizer.state_dict(), state="8bit")
+
+
+# --- for torch.optim ---------------------------------------------------------------------------------------
+
+THEIRS = {
+    "AdamW": {},
+    "Adam": {"amsgrad": True},
+    "NAdam": {},
+    "RAdam": {},
+    "Adamax": {},
+    "Adagrad": {},
+    "RMSprop": {"momentum": 0.9},
+}
+
+
+def loaded_by_torch(name, state, options):
+    """Our codes in torch's class, which loads them without a word; weights and gradients for a step."""
+    model = params(torch.float32)
+    optimizer = at.OPTIMIZERS[name](list(model.items()), state=state, **options)
+    train(model, optimizer)
+    theirs = getattr(torch.optim, name)(list(model.items()), **options)
+    theirs.load_state_dict(optimizer.state_dict())
+    return model, theirs
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("state", ["8bit", "4bit"])
+@pytest.mark.parametrize("name", THEIRS)
+def test_torch_finds_no_numbers_where_there_are_codes(name, state, foreach):
+    """Codes under the slot's own key it would take for moments, and train."""
+    model, theirs = loaded_by_torch(name, state, THEIRS[name])
+    theirs.param_groups[0]["foreach"] = foreach
+    before = clone(model)
+    with pytest.raises(KeyError, match=r"exp_avg|sum|square_avg"):
+        theirs.step()
+    assert all(torch.equal(p, before[key]) for key, p in model.items())
+
+
+def test_torchs_sgd_begins_its_momentum_anew():
+    """To it a missing buffer is one before the first step. Ours refuses what it then saves."""
+    model, theirs = loaded_by_torch("SGD", "8bit", {"momentum": 0.9})
+    theirs.step()
+    assert torch.equal(theirs.state[model["odd"]]["momentum_buffer"], model["odd"].grad)
+    with pytest.raises(ValueError, match="'momentum_buffer' and 'momentum_buffer_codes', numbers and codes"):
+        at.SGD(list(model.items()), momentum=0.9).load_state_dict(theirs.state_dict())
 
 
 # --- by way of torch.distributed.checkpoint -----------------------------------------------------------------

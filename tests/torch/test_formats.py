@@ -239,8 +239,8 @@ def same(ours, p, twin):
     for key, (bits, _) in twin.forms.items():
         if bits:
             codes, headers = twin.slots[key]
-            np.testing.assert_array_equal(entry[key].numpy().reshape(-1), packed(codes, n, bits))
-            np.testing.assert_array_equal(entry[key + "_scale"].numpy(), headers.reshape(-1))
+            np.testing.assert_array_equal(entry[key + "_codes"].numpy().reshape(-1), packed(codes, n, bits))
+            np.testing.assert_array_equal(entry[key + "_codes_scale"].numpy(), headers.reshape(-1))
         elif entry[key].dtype in {torch.float32, torch.float64}:
             np.testing.assert_array_equal(entry[key].numpy(), twin.slots[key])
     if "residual" in entry:

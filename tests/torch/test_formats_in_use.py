@@ -263,7 +263,7 @@ def test_a_filled_slot_is_encoded(state):
     p.grad = torch.zeros(200)
     optimizer.step()
     code = block.CODES[int(state[0]), False]
-    assert optimizer.state[p]["sum"].dtype == torch.uint8
+    assert optimizer.state[p]["sum_codes"].dtype == torch.uint8
     found = Stored(
         p, optimizer.state[p], ["sum"], storage.formats(optimizer.param_groups[0], RULES["adagrad"])
     )
@@ -350,7 +350,7 @@ def test_codes_are_stored_row_major_though_the_parameter_is_not():
     model = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
     optimizer = at.AdamW(model.parameters(), state="8bit", weights="kahan")
     steps(optimizer, list(model.parameters()))
-    codes = optimizer.state[model.weight]["exp_avg"]
+    codes = optimizer.state[model.weight]["exp_avg_codes"]
     assert codes.shape == model.weight.shape
     assert codes.is_contiguous()
 
@@ -364,7 +364,8 @@ def test_a_dense_slot_is_encoded_where_the_group_now_asks_for_blocks():
     p.grad = torch.zeros_like(p)
     optimizer.step()
     entry = optimizer.state[p]
-    assert entry["exp_avg_sq"].dtype == torch.uint8
+    assert entry["exp_avg_sq_codes"].dtype == torch.uint8
+    assert not {"exp_avg", "exp_avg_sq"} & set(entry)
     form = storage.formats(optimizer.param_groups[0], RULES["adam"])
     _, (_, after) = Stored(p, entry, ["exp_avg", "exp_avg_sq"], form).read(0, 300)
     torch.testing.assert_close(after, 0.999 * before, rtol=0.25, atol=1e-8)  # coded twice, once with dither
@@ -404,6 +405,31 @@ def test_formats_changed_by_hand_are_refused_before_anything_moves(engine):
         now = [first, second, [optimizer.state[p] for p in (first, second)]]
         torch.testing.assert_close(now, before, rtol=0, atol=0)
     optimizer.step()
+
+
+@pytest.mark.parametrize("engine", ["native", "generic"])
+@pytest.mark.parametrize("state", ["8bit", "float32"])
+def test_numbers_beside_codes_are_refused(engine, state):
+    """Whichever of the two the group asks for: the other was put there to be used."""
+    p = Parameter(normal(300))
+    optimizer = at.AdamW([p], lr=0.01, state=state, engine=engine)
+    steps(optimizer, [p])
+    entry = optimizer.state[p]
+    entry["exp_avg_codes" if state == "float32" else "exp_avg"] = torch.ones(300)
+    before = {key: value.clone() for key, value in stored(optimizer, p).items()}
+    with pytest.raises(ValueError, match="has 'exp_avg' and 'exp_avg_codes', numbers and codes of one slot"):
+        optimizer.step()
+    assert_same(stored(optimizer, p), before)
+
+
+@pytest.mark.parametrize("engine", ["auto", "generic"])
+def test_codes_under_the_slots_own_key_are_no_numbers(engine):
+    p = Parameter(normal(300))
+    optimizer = at.AdamW([p], lr=0.01, engine=engine)
+    steps(optimizer, [p])
+    optimizer.state[p]["exp_avg"] = torch.ones(300, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"exp_avg is stored as uint8 \(300,\), not as .* \(dense\)"):
+        optimizer.step()
 
 
 def test_a_group_has_a_dict_of_its_own():

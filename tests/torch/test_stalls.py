@@ -118,12 +118,12 @@ def test_averages_that_cannot_fall(name: str, options: dict[str, Any], key: str)
         w.grad = torch.linspace(1, 2, 128)
         optimizer.step()
         said = [stall.reason.split()[0] for stall in stalls(optimizer) if stall.kind == "average"]
-        keys = (key, key + "_scale")
-        before = [optimizer.state[w][k].clone() for k in keys if k in optimizer.state[w]]
+        keys = [k for k in (key, key + "_codes", key + "_codes_scale") if k in optimizer.state[w]]
+        before = [optimizer.state[w][k].clone() for k in keys]
         w.grad = torch.zeros(128)
         for _ in range(100):
             optimizer.step()
-        same = [torch.equal(a, optimizer.state[w][k]) for a, k in zip(before, keys, strict=False)]
+        same = [torch.equal(a, optimizer.state[w][k]) for a, k in zip(before, keys, strict=True)]
         return said, torch.tensor(same), before[0]
 
     said, same, _ = after("bfloat16")

@@ -111,7 +111,7 @@ def test_before_the_first_step_there_is_nothing_to_convert():
     assert str(optimizer.store_as(state="4bit")) == "nothing is stored otherwise than before"
     p.grad = torch.ones(300)
     optimizer.step()
-    assert optimizer.state[p]["exp_avg"].shape == (150,)
+    assert optimizer.state[p]["exp_avg_codes"].shape == (150,)
 
 
 def test_what_cannot_be_changes_nothing():

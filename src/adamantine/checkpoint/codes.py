@@ -1,7 +1,7 @@
 """Slots that our optimizers keep in 8 or 4 bits (`adamantine.formats.block`), as they lie in a checkpoint.
 
-A group says ``state="8bit"`` (or which slots are), a slot's codes are uint8 under its key, and the headers of
-their blocks int32 under the key with ``_scale`` behind.
+A group says ``state="8bit"`` (or which slots are), a slot's codes are uint8 and the headers of their blocks
+int32, under keys of their own (`adamantine.torch.storage.layout.coded_keys`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,20 @@ from adamantine.checkpoint.errors import CheckpointError
 from adamantine.formats.block import CODES, RELATIVE
 from adamantine.rules import RULES
 from adamantine.torch.storage import codecs
-from adamantine.torch.storage.layout import BLOCK_BITS, RESIDUAL, ROUNDING, SCALE, real
+from adamantine.torch.storage.layout import (
+    BLOCK_BITS,
+    CODES_SUFFIX,
+    RESIDUAL,
+    ROUNDING,
+    SCALE,
+    coded_keys,
+    real,
+)
 
+#: Keys under which a slot's numbers or codes may lie, of all rules.
+_SLOTS = frozenset(
+    each for rule in RULES.values() for slot in rule.slots.values() for each in (slot, coded_keys(slot)[0])
+)
 #: Keys of slots without a sign, of all rules.
 UNSIGNED = frozenset(rule.slots[letter] for rule in RULES.values() for letter in rule.unsigned)
 #: Slot → the slot in whose root its 4-bit codes are, in all rules that have both.
@@ -74,17 +86,18 @@ class Coded:
 
 def coded_slots(group: Group, parameter: Parameter) -> Iterator[Coded]:
     """Those of one parameter."""
-    for slot in parameter.state or {}:
-        if (coded := _coded(slot, group, parameter)) is not None:
+    for key in parameter.state or {}:
+        slot = str(key).removesuffix(CODES_SUFFIX)
+        if slot != key and (coded := _coded(slot, group, parameter)) is not None:
             yield coded
 
 
-def _coded(slot: Any, group: Group, parameter: Parameter) -> Coded | None:
+def _coded(slot: str, group: Group, parameter: Parameter) -> Coded | None:
     entry = parameter.state or {}
     option = group.hyper.get("state")
     form = option.get(slot) if isinstance(option, dict) else option
-    codes, headers = entry.get(slot), entry.get(f"{slot}{SCALE}")
-    if not isinstance(form, str) or form not in BLOCK_BITS:
+    codes, headers = map(entry.get, coded_keys(slot))
+    if not isinstance(form, str) or form not in BLOCK_BITS or entry.get(slot) is not None:
         return None
     if not isinstance(codes, Tensor) or not isinstance(headers, Tensor) or codes.dtype != torch.uint8:
         return None
@@ -94,9 +107,11 @@ def _coded(slot: Any, group: Group, parameter: Parameter) -> Coded | None:
     else:  # of an odd number of 4-bit codes nothing tells that it is odd
         shape = tuple(codes.shape) if form == "8bit" else (2 * codes.numel(),)
     other = PARTNER.get(slot) if form == "4bit" else None
-    dense = entry.get(other) if other is not None else None
-    partner = _coded(other, group, parameter) or (dense if isinstance(dense, Tensor) else None)
-    return Coded(str(slot), form, shape, is_complex, codes, headers, partner)
+    partner: Coded | Tensor | None = None
+    if other is not None:
+        dense = entry.get(other)
+        partner = dense if isinstance(dense, Tensor) else _coded(other, group, parameter)
+    return Coded(slot, form, shape, is_complex, codes, headers, partner)
 
 
 def is_ours(contents: Contents) -> bool:
@@ -105,7 +120,8 @@ def is_ours(contents: Contents) -> bool:
 
 
 def check(contents: Contents, source: str) -> None:
-    """Refuse codes and headers that do not fit the parameter; shapes and dtypes alone are looked at.
+    """Refuse codes and headers that do not fit the parameter, and codes that are no slot's; shapes and dtypes
+    alone are looked at.
 
     Raises:
         CheckpointError: such ones.
@@ -113,8 +129,18 @@ def check(contents: Contents, source: str) -> None:
     if not is_ours(contents):
         return
     for index, parameter in enumerate(contents.parameters):
-        for coded in coded_slots(contents.groups[parameter.group], parameter):
-            at = f"{source}: {coded.slot} of {parameter.name or f'parameter {index}'}"
+        name = parameter.name or f"parameter {index}"
+        known = list(coded_slots(contents.groups[parameter.group], parameter))
+        for key, value in (parameter.state or {}).items():
+            is_codes = key in _SLOTS and isinstance(value, Tensor) and value.dtype == torch.uint8
+            if is_codes and not any(value is coded.codes for coded in known):
+                raise CheckpointError(
+                    f"{source}: {key} of {name} is codes that nothing tells the meaning of. It takes state="
+                    f"'8bit' or '4bit' in the group, codes under the slot's name with {CODES_SUFFIX!r} "
+                    f"behind, headers with {CODES_SUFFIX + SCALE!r}, and no numbers of the same slot"
+                )
+        for coded in known:
+            at = f"{source}: {coded.slot} of {name}"
             count = math.prod(coded.shape)
             size = codecs.packed_size(count, BLOCK_BITS[coded.form])
             blocks = codecs.block_count(count)
@@ -142,8 +168,9 @@ def decoded(contents: Contents) -> tuple[Contents, list[str], list[str]]:
     for parameter in contents.parameters:
         entry: dict[Any, Any] = dict(parameter.state or {})
         for coded in coded_slots(contents.groups[parameter.group], parameter):
+            for key in coded_keys(coded.slot):
+                del entry[key]
             entry[coded.slot] = coded.decode(_itself)
-            del entry[f"{coded.slot}{SCALE}"]
             codes += 1
         residuals += entry.pop(RESIDUAL, None) is not None
         keys += entry.pop(ROUNDING, None) is not None

@@ -15,7 +15,7 @@ from adamantine.checkpoint.container import bytes_of, digest
 from adamantine.checkpoint.contents import Contents, SchedulerState
 from adamantine.checkpoint.decay import class_name
 from adamantine.checkpoint.errors import CheckpointError
-from adamantine.torch.storage.layout import SCALE
+from adamantine.torch.storage.layout import slot_keys
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def settle_state(
         contents: what it was given.
         checksums: of the file, by the saved tensor's ``id``. The class may have written into the very tensors
             it was given, so these are no witnesses.
-        converted: parts that were put into another format, headers with their slots: not to be undone.
+        converted: parts that were put into another format, under whatever keys: not to be undone.
 
     Returns:
         What differs from the checkpoint and cannot be mended here.
@@ -84,7 +84,7 @@ def settle_state(
 def _without(entry: Any, converted: Collection[str]) -> Any:
     if not converted or not isinstance(entry, dict):
         return entry
-    left_out = {*converted, *(slot + SCALE for slot in converted)}
+    left_out = {key for slot in converted for key in slot_keys(slot)}
     return {key: value for key, value in entry.items() if key not in left_out}
 
 

@@ -102,7 +102,8 @@ class Outline:
         return replace(self, positions=True)
 
     def leaves(self) -> Iterator[tuple[tuple[str, ...], Any]]:
-        """Everything in the checkpoint: (way to it, `Leaf` or plain value)."""
+        """Everything in the checkpoint: (way to it, `Leaf` or plain value). Codes go by the slot's name, as
+        their numbers do elsewhere."""
         members = self.contents.members()
         for number, group in enumerate(self.contents.groups):
             where = ("group", str(number))
@@ -124,7 +125,8 @@ class Outline:
 
     def _walk(self, value: Any, way: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
         if isinstance(value, Tensor):
-            yield way, self.leaf(value)
+            leaf = self.leaf(value)
+            yield (*way[:-1], leaf.code[0].slot) if leaf.code else way, leaf
         elif isinstance(value, dict) and value:
             for key, item in value.items():  # 1 and "1" are two keys
                 yield from self._walk(item, (*way, key if isinstance(key, str) else f"[{key}]"))

@@ -174,16 +174,12 @@ def _tensors(optimizer: Optimizer, group: dict[str, Any], p: Tensor) -> Iterator
     yield WEIGHTS, p
     if p.grad is not None:
         yield GRADIENT, p.grad
-    slots = set(optimizer.rule(group).slots.values())
-    scalars = {"step", "rounding", *optimizer.rule(group).carried}
+    kinds = dict.fromkeys(("step", "rounding", *optimizer.rule(group).carried), NUMBERS)
+    for slot in optimizer.rule(group).slots.values():
+        kinds |= zip(storage.coded_keys(slot), (slot, SCALES), strict=True)
     for key, value in optimizer.state.get(p, {}).items():
         if isinstance(value, Tensor):
-            if key in scalars:
-                yield NUMBERS, value
-            elif key.endswith("_scale") and key.removesuffix("_scale") in slots:
-                yield SCALES, value
-            else:
-                yield key, value
+            yield kinds.get(key, key), value
 
 
 class _Counted:

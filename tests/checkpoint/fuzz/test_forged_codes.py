@@ -26,7 +26,8 @@ SHAPES = {"odd": (7, 19), "tiny": (3,), "two blocks": (200,)}
 values = st.sampled_from(
     ["8bit", "4bit", "float32", None, "bfloat16", "complex64", "float64", 0, 1, -1, 133, 2**40]
     + [[133], [7, 19, 1], [0], [2**31, 2**31], {}, {"exp_avg": "8bit"}, {"exp_avg_sq": "4bit"}]
-    + [{"$tensor": f"optimizer/{name}"} for name in ("odd/exp_avg", "odd/exp_avg_scale", "odd/exp_avg_sq")]
+    + [{"$tensor": f"optimizer/odd/{name}_codes"} for name in ("exp_avg", "exp_avg_sq")]
+    + [{"$tensor": "optimizer/odd/exp_avg_codes_scale"}]
     + [{"$tensor": f"optimizer/{name}"} for name in ("tiny/residual", "tiny/step", "two blocks/rounding")]
     + ["adamantine.torch.Lion", "adamantine.torch.SGD", "torch.optim.AdamW", "nearest", "kahan", "split16"]
 )

@@ -22,6 +22,7 @@ from adamantine.rules.decay import Coefficients
 from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
 from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.checks import check_once
 
 PLAIN, COUPLED, CAUTIOUS = range(3)  # the forms of a step (native/apply.hpp)
 
@@ -94,14 +95,7 @@ class NativeEngine:
         same = self._table is not None and rules == self._rules and options == self._options
         found = self._table.gather(groups, state) if same else None
         if found is None:  # the groups or the state are others than those the table was made of
-            described = [
-                (group, rule.name, list(rule.slots.values()), _counters(rule), slots, how.weights)
-                for group, rule in zip(groups, rules, strict=True)
-                for how in [storage.formats(group, rule)]
-                for slots in [
-                    [(*slot, partner) for slot, partner in zip(how.slots, how.partners, strict=True)]
-                ]
-            ]
+            described = [_described(group, rule, state) for group, rule in zip(groups, rules, strict=True)]
             self._table, self._rules = native.Table(described, state, set(fresh), self._reader), rules
             self._options = [(copy(asked), weights) for asked, weights in options]
             found = self._table.gather(groups, state)
@@ -146,8 +140,15 @@ def host_row(
     return form, [sign, couple, shrink, eta, *[scalars[name] for name in SCALARS[rule.name]]], renewed
 
 
-def _counters(rule: Rule) -> list[str]:
-    return [*(["step"] if rule.counts_steps else []), *rule.carried]
+def _described(group: Group, rule: Rule, state: Any) -> tuple[Any, ...]:
+    """A group as the table is told of it; headers are where it looks for them, ``_scale`` behind the key."""
+    how = storage.formats(group, rule)
+    for p in group["params"]:
+        check_once(state.get(p, {}), rule.slots.values())
+    keys = [how.key(place, key) for place, key in enumerate(rule.slots.values())]
+    counters = [*(["step"] if rule.counts_steps else []), *rule.carried]
+    slots = [(*slot, partner) for slot, partner in zip(how.slots, how.partners, strict=True)]
+    return group, rule.name, keys, counters, slots, how.weights
 
 
 def _unlock() -> None:

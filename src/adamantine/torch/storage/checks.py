@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from adamantine.torch.storage import codecs
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     RESIDUAL_DTYPES,
-    SCALE,
     Formats,
+    coded_keys,
     real,
     real_dtype,
     residual_dtype,
+    slot_keys,
 )
 
 
@@ -43,22 +44,38 @@ def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> No
     A dense slot may be there where codes are asked for: see `waits`.
     """
     keys = list(rule.slots.values())
+    check_once(state, keys)
     for place, key in enumerate(keys):
-        slot, headers, code = state.get(key), state.get(key + SCALE), how.code(place)
-        if slot is None or (code is None and headers is None):
+        dense, stored, headers = map(state.get, slot_keys(key))
+        code = how.code(place)
+        if dense is not None:
+            fits = _is_number(dense) if code is None else waits(state, keys, place, how)
+        elif stored is None:
             continue
-        if code is None or headers is None:
-            fits = waits(state, keys, place, how)
+        elif code is None or headers is None:
+            fits = False
         else:
             n = real(p).numel()
-            fits = (slot.dtype, slot.numel()) == (torch.uint8, codecs.packed_size(n, code.bits))
+            fits = (stored.dtype, stored.numel()) == (torch.uint8, codecs.packed_size(n, code.bits))
             fits = fits and headers.shape == (codecs.block_count(n),)
         if not fits:
-            raise ValueError(_misfit(key, slot, p, "state", how.slots[place][0]))
+            found: Any = stored if dense is None else dense
+            raise ValueError(_misfit(key, found, p, "state", how.slots[place][0]))
     if (residual := state.get(RESIDUAL)) is not None:
         dtype = residual_dtype(p, how)
         if dtype is not None and (residual.dtype, residual.shape) != (dtype, p.shape):
             raise ValueError(_misfit(RESIDUAL, residual, p, "weights", how.weights))
+
+
+def check_once(state: Mapping[str, Any], keys: Iterable[str], whose: str = "optimizer.state[p]") -> None:
+    """ValueError where a slot is there twice, as numbers and as codes: one of them is not meant."""
+    for key in keys:
+        codes, _ = coded_keys(key)
+        if state.get(key) is not None and state.get(codes) is not None:
+            raise ValueError(
+                f"{whose} has {key!r} and {codes!r}, numbers and codes of one slot: remove the one that is "
+                "not meant, codes together with their headers"
+            )
 
 
 def waits(state: Mapping[str, Any], keys: Sequence[str], place: int, how: Formats) -> bool:
@@ -66,15 +83,16 @@ def waits(state: Mapping[str, Any], keys: Sequence[str], place: int, how: Format
 
     Not beside codes in units of its root, whose meaning would change.
     """
-    slot = state[keys[place]]
-    is_number = isinstance(slot, Tensor) and (slot.is_floating_point() or slot.is_complex())
     in_its_units = [keys[other] for other, partner in enumerate(how.partners) if partner == place]
     return (
-        is_number
+        _is_number(state.get(keys[place]))
         and how.code(place) is not None
-        and keys[place] + SCALE not in state
-        and not any(key + SCALE in state for key in in_its_units)
+        and all(state.get(coded_keys(key)[0]) is None for key in in_its_units)
     )
+
+
+def _is_number(slot: Any) -> bool:
+    return isinstance(slot, Tensor) and (slot.is_floating_point() or slot.is_complex())
 
 
 def _misfit(key: str, found: Tensor, p: Tensor, option: str, asked: str) -> str:

@@ -2,9 +2,10 @@
 
 The state of a parameter beside the rule's counters:
 
-- the slot's key: a dense tensor, or the codes of a block format, uint8 in θ's row-major order: θ's shape at
-  8 bits, packed bytes at 4 (`adamantine.formats.block`);
-- the key with `SCALE` behind: a block format's headers, int32, one per 128 elements;
+- a dense slot: a tensor under the slot's key;
+- a slot in blocks (`adamantine.formats.block`), under two keys of its own (`coded_keys`): codes, uint8 in θ's
+  row-major order, of θ's shape at 8 bits, packed bytes at 4; and headers, int32, one per 128 elements.
+  Under the slot's own key there is nothing then: who would take codes for numbers is to find none;
 - `RESIDUAL`: what bfloat16 or float16 weights leave over (kahan: their dtype; split8: int8; split16: int16);
 - `ROUNDING`: the 64-bit key by which the next step rounds, on the host, where anything is dithered.
 
@@ -26,6 +27,7 @@ from adamantine.torch.kernel import filled_like
 from adamantine.torch.options import StateFormat, WeightsFormat, check_choice
 from adamantine.torch.storage import codecs
 
+CODES_SUFFIX = "_codes"
 SCALE = "_scale"
 RESIDUAL = "residual"
 ROUNDING = "rounding"
@@ -71,6 +73,10 @@ class Formats:
     def has_blocks(self) -> bool:
         return any(form != "dense" for form, _ in self.slots)
 
+    def key(self, place: int, slot: str) -> str:
+        """The key of the slot's numbers or codes; ``slot``: the slot's own, which is at this place."""
+        return slot if self.slots[place][0] == "dense" else coded_keys(slot)[0]
+
     def is_dithered(self, place: int) -> bool:
         """Whether the slot at this place is rounded by the dither; other codes are the nearest."""
         form, signed = self.slots[place]
@@ -88,6 +94,17 @@ class Formats:
         """Whether this parameter's state has a key to round by."""
         dithered = any(map(self.is_dithered, range(len(self.slots))))
         return dithered or self.weights_of(p) in {"stochastic", "split8"}
+
+
+def coded_keys(key: str) -> tuple[str, str]:
+    """Under which keys a slot in blocks lies: its codes and, behind their key, the headers."""
+    codes = key + CODES_SUFFIX
+    return codes, codes + SCALE
+
+
+def slot_keys(key: str) -> tuple[str, str, str]:
+    """Every key under which something of a slot may lie: its own, and `coded_keys`."""
+    return key, *coded_keys(key)
 
 
 #: Dense slots and weights rounded to nearest, of a rule of any number of slots.
@@ -158,20 +175,21 @@ def fill_slots(state: dict[str, Any], p: Tensor, group: Group, rule: Rule, how: 
     there fits (`adamantine.torch.storage.checks.check_kept`).
     """
     fresh = False
-    named = list(rule.slots.items())
+    letters, keys = list(rule.slots), list(rule.slots.values())
     for place in how.order:
-        letter, key = named[place]
-        if state.get(key) is None:
-            value = group[rule.initial[letter]] if letter in rule.initial else 0.0
-            code = how.code(place)
-            if code is None:
-                fill = complex(value, value) if p.is_complex() else value
-                state[key] = filled_like(p, fill, dense_dtype(p, slot_option(group, key)))
-            else:
-                state[key], state[key + SCALE] = _constant(p, float(value), code)
-            fresh = True
-        elif how.code(place) is not None and key + SCALE not in state:
-            _encode(state, p, [key for _, key in named], place, how)
+        letter, key = letters[place], keys[place]
+        if state.get(how.key(place, key)) is not None:
+            continue
+        code, is_new = how.code(place), state.get(key) is None
+        value = group[rule.initial[letter]] if letter in rule.initial else 0.0
+        if code is None:
+            fill = complex(value, value) if p.is_complex() else value
+            state[key] = filled_like(p, fill, dense_dtype(p, slot_option(group, key)))
+        else:
+            parts = _constant(p, float(value), code) if is_new else _encoded(state, p, keys, place, how)
+            state.update(zip(coded_keys(key), parts, strict=True))
+            state.pop(key, None)
+        fresh |= is_new
     return fresh
 
 
@@ -186,16 +204,18 @@ def residual_dtype(p: Tensor, how: Formats) -> torch.dtype | None:
     return {"kahan": p.dtype, **RESIDUAL_DTYPES}.get(how.weights_of(p))
 
 
-def _encode(state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: Formats) -> None:
-    """Put a dense slot into the block format that is asked for, to nearest."""
-    key, code, partner = keys[place], how.code(place), how.partners[place]
+def _encoded(
+    state: dict[str, Any], p: Tensor, keys: list[str], place: int, how: Formats
+) -> tuple[Tensor, Tensor]:
+    """Codes and headers of a dense slot, to nearest."""
+    code, partner = how.code(place), how.partners[place]
     assert code is not None
-    values = real(state[key].detach()).reshape(-1).float()
+    values = real(state[keys[place]].detach()).reshape(-1).float()
     kept = None
     if partner is not None:
-        kept = read_slot(state, keys[partner], how.code(partner), 0, values.numel())
+        kept = _read_slot(state, keys[partner], how.code(partner), values.numel())
     codes, headers = codecs.encode(values, codecs.NEAREST, code, kept)
-    state[key], state[key + SCALE] = codes.view(_codes_shape(p, code)), headers
+    return codes.view(_codes_shape(p, code)), headers
 
 
 def advance_key(state: dict[str, Any]) -> None:
@@ -214,13 +234,12 @@ def widen(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-def read_slot(state: dict[str, Any], key: str, code: Code | None, start: int, stop: int) -> Tensor:
-    """Elements start to stop of a slot that is no other's partner, float32; start is a multiple of 128."""
-    slot = real(state[key]).reshape(-1)
+def _read_slot(state: dict[str, Any], key: str, code: Code | None, n: int) -> Tensor:
+    """A slot that has no partner itself, float32 ``[n]``."""
     if code is None:
-        return slot[start:stop].float()
-    headers = state[key + SCALE][blocks_of(start, stop)]
-    return codecs.decode(slot[bytes_of(start, stop, code)], headers, stop - start, code)
+        return real(state[key]).reshape(-1).float()
+    codes, headers = (state[each] for each in coded_keys(key))
+    return codecs.decode(codes.reshape(-1), headers, n, code)
 
 
 def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from adamantine.torch.options import check_state_keys
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account, StorageChange
 from adamantine.torch.storage.checks import check_kept, check_storable
-from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, Formats, residual_dtype
+from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, Formats, coded_keys, residual_dtype
 from adamantine.torch.storage.masters import recode_weights
 from adamantine.torch.storage.recode_slots import recode_slots
 from adamantine.torch.storage.transfer import Transfer
@@ -55,10 +55,14 @@ def store_as(optimizer: Optimizer, *, state: Any = "unchanged", weights: Any = "
 
 
 def drop_superfluous(entry: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> None:
-    """Parts of other formats than these."""
+    """Remove parts of other formats than these; not a dense slot that waits to be encoded."""
     for key, (form, _) in zip(rule.slots.values(), how.slots, strict=True):
+        codes, headers = coded_keys(key)
         if form == "dense":
-            entry.pop(key + SCALE, None)
+            entry.pop(codes, None)
+            entry.pop(headers, None)
+        elif codes in entry:
+            entry.pop(key, None)
     if residual_dtype(p, how) is None:
         entry.pop(RESIDUAL, None)
     if not how.rounds(p):

@@ -15,14 +15,14 @@ from torch import Tensor
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
-from adamantine.torch.storage.layout import SCALE, Formats
+from adamantine.torch.storage.layout import Formats, coded_keys, slot_keys
 from adamantine.torch.storage.transfer import Transfer, pieces
 
 
 def recode_slots(
     p: Tensor, name: str, transfer: Transfer, source: Mapping[str, Any], account: Account
 ) -> dict[str, Tensor]:
-    """What is new in the state of one parameter: slots, with headers, that were in other formats.
+    """What is new in the state of one parameter: slots that were in other formats, under the keys of theirs.
 
     A slot whose codes are in units of another's root is new wherever that other is.
 
@@ -38,15 +38,17 @@ def recode_slots(
     device = transfer.device(p)
     old = _flat(source, keys, device)
     new = {key: value for place in changed for key, value in _room(p, transfer, keys[place], place, device)}
-    tallies = {
-        place: account.tally(keys[place], _label(source[keys[place]], transfer.saved, place), made)
-        for place in sorted(changed)
-        for made in [_label(new[keys[place]], transfer.live, place)]
-    }
+    tallies = {}
+    for place in sorted(changed):
+        before_after = (
+            _label(each[how.key(place, keys[place])], how, place)
+            for each, how in ((source, transfer.saved), (new, transfer.live))
+        )
+        tallies[place] = account.tally(keys[place], *before_after)
     for start, stop in pieces(storage.real(p).numel()):
         before: dict[int, Tensor] = {}
         for place in transfer.saved.order:
-            if keys[place] in old:
+            if transfer.saved.key(place, keys[place]) in old:
                 before[place] = _read(old, keys[place], transfer.saved, place, before, start, stop)
         after = dict(before)
         for place in transfer.live.order:
@@ -54,16 +56,20 @@ def recode_slots(
                 _write(new, keys[place], transfer.live, place, before[place], after, start, stop)
                 after[place] = _read(new, keys[place], transfer.live, place, after, start, stop)
                 tallies[place].measure(name, before[place], after[place])
-    made = {key: _shaped(value, key, p, transfer, keys) for key, value in new.items()}
     for place in changed:
-        held, kept = ([each[key] for key in _parts(keys[place]) if key in each] for each in (source, made))
+        key = transfer.live.key(place, keys[place])
+        new[key] = _shaped(new[key], p, transfer, place, keys[place])
+        held, kept = (
+            [each[part] for part in slot_keys(keys[place]) if each.get(part) is not None]
+            for each in (source, new)
+        )
         tallies[place].count(held, kept)
-    return made
+    return new
 
 
 def _there(how: Formats, source: Mapping[str, Any], keys: list[str]) -> Formats:
     """The formats of what is there: a dense slot may still wait to be put into codes."""
-    dense = [source.get(key) is not None and key + SCALE not in source for key in keys]
+    dense = [source.get(key) is not None for key in keys]
     return replace(
         how,
         slots=tuple(
@@ -77,7 +83,8 @@ def _changed(p: Tensor, transfer: Transfer, source: Mapping[str, Any], keys: lis
     """The places of the slots that are to be made anew."""
     changed: list[int] = []
     for place in transfer.live.order:
-        slot, option = source.get(keys[place]), storage.slot_option(transfer.group, keys[place])
+        slot = source.get(transfer.saved.key(place, keys[place]))
+        option = storage.slot_option(transfer.group, keys[place])
         form, new_form = transfer.saved.slots[place][0], transfer.live.slots[place][0]
         if slot is None or (transfer.policy == "as asked" and option is None and form == "dense"):
             continue
@@ -92,7 +99,7 @@ def _flat(source: Mapping[str, Any], keys: list[str], device: torch.device) -> d
     return {
         key: storage.real(source[key].detach()).reshape(-1).to(device)
         for slot in keys
-        for key in _parts(slot)
+        for key in slot_keys(slot)
         if source.get(key) is not None
     }
 
@@ -107,8 +114,9 @@ def _room(
         dtype = storage.dense_dtype(p, storage.slot_option(transfer.group, key))
         yield key, torch.empty(n, dtype=dtype.to_real() if dtype.is_complex else dtype, device=device)
     else:
-        yield key, torch.empty(codecs.packed_size(n, code.bits), dtype=torch.uint8, device=device)
-        yield key + SCALE, torch.empty(codecs.block_count(n), dtype=torch.int32, device=device)
+        codes, headers = coded_keys(key)
+        yield codes, torch.empty(codecs.packed_size(n, code.bits), dtype=torch.uint8, device=device)
+        yield headers, torch.empty(codecs.block_count(n), dtype=torch.int32, device=device)
 
 
 def _read(
@@ -124,9 +132,14 @@ def _read(
     code, partner = how.code(place), how.partners[place]
     if code is None:
         return storage.widen(flat[key][start:stop])
-    codes = flat[key][storage.bytes_of(start, stop, code)]
-    headers = flat[key + SCALE][storage.blocks_of(start, stop)]
-    return codecs.decode(codes, headers, stop - start, code, None if partner is None else others[partner])
+    codes, headers = (flat[each] for each in coded_keys(key))
+    return codecs.decode(
+        codes[storage.bytes_of(start, stop, code)],
+        headers[storage.blocks_of(start, stop)],
+        stop - start,
+        code,
+        None if partner is None else others[partner],
+    )
 
 
 def _write(
@@ -145,16 +158,15 @@ def _write(
         flat[key][start:stop] = values
         return
     kept = None if partner is None else others[partner]
-    codes, headers = codecs.encode(values.float(), codecs.NEAREST, code, kept)
-    flat[key][storage.bytes_of(start, stop, code)] = codes
-    flat[key + SCALE][storage.blocks_of(start, stop)] = headers
+    codes, headers = (flat[each] for each in coded_keys(key))
+    codes[storage.bytes_of(start, stop, code)], headers[storage.blocks_of(start, stop)] = codecs.encode(
+        values.float(), codecs.NEAREST, code, kept
+    )
 
 
-def _shaped(value: Tensor, key: str, p: Tensor, transfer: Transfer, keys: list[str]) -> Tensor:
+def _shaped(value: Tensor, p: Tensor, transfer: Transfer, place: int, key: str) -> Tensor:
     """A flat slot as it is kept: dense ones in p's order of memory, 8-bit codes row-major in its shape."""
-    if key not in keys:
-        return value
-    code = transfer.live.code(keys.index(key))
+    code = transfer.live.code(place)
     shape = storage.real(p).shape
     if code is not None:
         return value.view(shape) if code.bits == 8 else value
@@ -167,7 +179,3 @@ def _shaped(value: Tensor, key: str, p: Tensor, transfer: Transfer, keys: list[s
 def _label(slot: Tensor, how: Formats, place: int) -> str:
     form, _ = how.slots[place]
     return str(slot.dtype).removeprefix("torch.") if form == "dense" else form
-
-
-def _parts(slot: str) -> tuple[str, str]:
-    return slot, slot + SCALE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,15 @@ from adamantine.torch.options import check_state_keys
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
-from adamantine.torch.storage.checks import waits
-from adamantine.torch.storage.layout import RESIDUAL, ROUNDING, SCALE, WITH_RESIDUAL, residual_dtype
+from adamantine.torch.storage.checks import check_once, waits
+from adamantine.torch.storage.layout import (
+    RESIDUAL,
+    ROUNDING,
+    WITH_RESIDUAL,
+    coded_keys,
+    residual_dtype,
+    slot_keys,
+)
 from adamantine.torch.storage.recode import drop_superfluous
 from adamantine.torch.storage.recode_slots import recode_slots
 from adamantine.torch.storage.transfer import Policy, Transfer
@@ -89,7 +97,9 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
     """ValueError unless the entry holds what the group's rule needs, in the parameter's shape, as it is said
     to be stored."""
     rule = transfer.rule
-    needed = {*rule.slots.values(), *rule.carried, *(["step"] if rule.counts_steps else [])}
+    keys = list(rule.slots.values())
+    dense = [key for key in keys if coded_keys(key)[0] not in entry]
+    needed = {*dense, *rule.carried, *(["step"] if rule.counts_steps else [])}
     if entry and (missing := needed - set(entry)) and not _never_stepped(entry):
         raise ValueError(
             f"the checkpoint's state of {name} has {sorted(map(str, entry))}, but "
@@ -97,29 +107,37 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
             "it was saved by another optimizer or with other options"
         )
     real = storage.real(param)
-    keys = list(rule.slots.values())
+    check_once(entry, keys, f"the checkpoint's state of {name}")
     for place, (key, (form, _)) in enumerate(zip(keys, transfer.saved.slots, strict=True)):
-        value = entry.get(key)
-        if value is None:
-            continue
-        if form == "dense" or waits(entry, keys, place, transfer.saved):
-            _check_dense(value, param, f"{key} of {name}")
-            continue
-        bits = storage.BLOCK_BITS[form]
-        shape = tuple(real.shape) if bits == 8 else (codecs.packed_size(real.numel(), bits),)
-        _check(value, torch.uint8, shape, f"{key} of {name}", f"state={form!r}")
-        headers = entry.get(key + SCALE)
-        blocks = codecs.block_count(real.numel())
-        _check(headers, torch.int32, (blocks,), f"{key}{SCALE} of {name}", f"state={form!r}")
-        if headers.device.type != "meta" and bool((headers < 0).any()):
+        codes_key, headers_key = coded_keys(key)
+        value, codes, headers = map(entry.get, slot_keys(key))
+        if value is not None:
+            _check_dense(value, param, key, name)
+            if form != "dense" and not waits(entry, keys, place, transfer.saved):
+                raise ValueError(
+                    f"the checkpoint's {key} of {name} is numbers, not codes as state={form!r} asks for, and "
+                    "there are codes in units of what those stand for: the state is damaged"
+                )
+        elif codes is not None and form == "dense":
             raise ValueError(
-                f"the checkpoint's {key}{SCALE} of {name} has a negative header, and no scale is negative: "
-                "the state is damaged"
+                f"the checkpoint has {codes_key} of {name}, and its group does not say state='8bit' or "
+                "'4bit': codes whose meaning is lost. Save what state_dict() gives, with its param_groups"
             )
+        elif codes is not None:
+            bits = storage.BLOCK_BITS[form]
+            shape = tuple(real.shape) if bits == 8 else (codecs.packed_size(real.numel(), bits),)
+            _check(codes, torch.uint8, shape, f"{codes_key} of {name}", f"state={form!r}")
+            blocks = codecs.block_count(real.numel())
+            _check(headers, torch.int32, (blocks,), f"{headers_key} of {name}", f"state={form!r}")
+            if headers.device.type != "meta" and bool((headers < 0).any()):
+                raise ValueError(
+                    f"the checkpoint's {headers_key} of {name} has a negative header, and no scale is "
+                    "negative: the state is damaged"
+                )
     for key, partner in zip(keys, transfer.saved.partners, strict=True):
-        if partner is not None and entry.get(key) is not None:
+        if partner is not None and entry.get(coded_keys(key)[0]) is not None:
             other = keys[partner]
-            if entry.get(other) is None:
+            if entry.get(other) is None and entry.get(coded_keys(other)[0]) is None:
                 raise ValueError(
                     f"the checkpoint's {key} of {name} is in units of {other}, which it does not have: the "
                     "state is damaged"
@@ -131,9 +149,10 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
         _check(entry[ROUNDING], torch.int64, (), f"{ROUNDING} of {name}", "the rounding key")
 
 
-def _check_dense(value: Any, param: Tensor, what: str) -> None:
+def _check_dense(value: Any, param: Tensor, key: str, name: str) -> None:
     if not isinstance(value, Tensor):
         return
+    what = f"{key} of {name}"
     if value.shape != param.shape:
         raise ValueError(
             f"the checkpoint's {what} has shape {tuple(value.shape)}, the parameter has "
@@ -141,9 +160,10 @@ def _check_dense(value: Any, param: Tensor, what: str) -> None:
             "from model.named_parameters() match by name"
         )
     if not (value.is_floating_point() or value.is_complex()):
+        codes, headers = coded_keys(key)
         raise ValueError(
-            f"the checkpoint's {what} is {_dtype(value.dtype)}, and its group does not say state='8bit' or "
-            "'4bit': codes whose meaning is lost. Save what state_dict() gives, with its param_groups"
+            f"the checkpoint's {what} is {_dtype(value.dtype)}, where numbers are to be. Codes of a block "
+            f"format are {codes!r}, their headers {headers!r}: where these are such codes, rename them"
         )
 
 
@@ -177,10 +197,14 @@ def restore(
     made: dict[str, Any] = {}
     if transfer.policy != "as saved":
         made = recode_slots(param, name, transfer, entry, account)
-    on_device = {RESIDUAL, *(key + end for key in rule.slots.values() for end in ("", SCALE))}
+    kept_as = [slot_keys(key) for key in rule.slots.values()]
+    on_device = {RESIDUAL, *chain.from_iterable(kept_as)}
+    replaced = {key for keys in kept_as if not made.keys().isdisjoint(keys) for key in keys}
     device = transfer.device(param)
     restored = {
-        key: _copy(value, param, device, key in on_device) for key, value in entry.items() if key not in made
+        key: _copy(value, param, device, key in on_device)
+        for key, value in entry.items()
+        if key not in replaced
     }
     restored |= made
     drop_superfluous(restored, param, rule, transfer.live)

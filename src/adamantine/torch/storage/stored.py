@@ -13,12 +13,12 @@ from adamantine.torch.storage import codecs
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     ROUNDING,
-    SCALE,
     WITH_RESIDUAL,
     Formats,
     advance_key,
     blocks_of,
     bytes_of,
+    coded_keys,
     real,
     widen,
 )
@@ -46,8 +46,11 @@ class Stored:
         self._copied: list[tuple[Tensor, Tensor]] = []
         self._theta = self._flat(theta)
         self._residual = self._flat(state[RESIDUAL]) if RESIDUAL in state else None
-        self._slots = [self._flat(state[key]) for key in keys]
-        self._headers = [self._flat(state[key + SCALE]) if key + SCALE in state else None for key in keys]
+        self._slots = [self._flat(state[how.key(place, key)]) for place, key in enumerate(keys)]
+        self._headers = [
+            None if how.code(place) is None else self._flat(state[coded_keys(key)[1]])
+            for place, key in enumerate(keys)
+        ]
         self._key = int(state[ROUNDING]) if ROUNDING in state else 0
         self.numel = self._theta.numel()
 
