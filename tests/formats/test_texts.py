@@ -8,6 +8,7 @@ import torch
 
 from adamantine.formats import block, half, split, words
 from adamantine.torch.storage import codecs
+from adamantine.torch.storage.elements import Elements, Run, Runs, packed_size
 
 SIZES = (1, 2, 127, 128, 129, 1000)
 KEY = words.first_key(11, 3)
@@ -31,6 +32,10 @@ def blocks(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, np.zeros(-len(x) % 128, x.dtype)]).reshape(-1, 128)
 
 
+def run(start: int, n: int) -> Run:
+    return Run(start, start + n, torch.device("cpu"))
+
+
 def same_bits(mine: torch.Tensor, its: np.ndarray) -> None:
     """Equal as bits; one NaN is as good as another."""
     if its.dtype == np.float32:
@@ -52,12 +57,12 @@ def test_blocks(n: int, code: block.Code, dithered: bool) -> None:
     with np.errstate(all="ignore"):
         codes, headers = block.encode(blocks(x), u, code)
         values = block.decode(codes, headers, code)
-    given = codecs.dither(0, n, HIGH, 1, torch.device("cpu")) if dithered else codecs.NEAREST
+    given = codecs.dither(run(0, n), [KEY], 1) if dithered else codecs.NEAREST
     stored, heads = codecs.encode(torch.tensor(x), given, code)
     assert stored.dtype == torch.uint8
-    assert stored.numel() == codecs.packed_size(n, code.bits) == (n if code.bits == 8 else (n + 1) // 2)
+    assert stored.numel() == packed_size(n, code.bits) == (n if code.bits == 8 else (n + 1) // 2)
     same_bits(heads, headers)
-    same_bits(codecs.unpack(stored, n, code.bits), codes * (np.arange(codes.size).reshape(codes.shape) < n))
+    same_bits(run(0, n).unpack(stored, code.bits), codes * (np.arange(codes.size).reshape(codes.shape) < n))
     same_bits(codecs.decode(stored, heads, n, code), values.reshape(-1)[:n])
 
 
@@ -70,10 +75,10 @@ def test_blocks_of_ratios(n: int) -> None:
             blocks(m), blocks(v), words.dither(within, number, HIGH, 0), block.RELATIVE
         )
         values = block.decode_relative(codes, headers, blocks(v), block.RELATIVE)
-    u = codecs.dither(0, n, HIGH, 0, torch.device("cpu"))
+    u = codecs.dither(run(0, n), [KEY], 0)
     stored, heads = codecs.encode(torch.tensor(m), u, block.RELATIVE, torch.tensor(v))
     same_bits(heads, headers)
-    same_bits(codecs.unpack(stored, n, 4), codes * (np.arange(codes.size).reshape(codes.shape) < n))
+    same_bits(run(0, n).unpack(stored, 4), codes * (np.arange(codes.size).reshape(codes.shape) < n))
     same_bits(codecs.decode(stored, heads, n, block.RELATIVE, torch.tensor(v)), values.reshape(-1)[:n])
 
 
@@ -88,9 +93,9 @@ def test_packing_of_four_bits(n: int) -> None:
         expected += [
             int(row[j]) | (int(row[count + j]) << 4 if count + j < len(row) else 0) for j in range(count)
         ]
-    stored = codecs.pack(torch.tensor(blocks(codes)), n, 4)
+    stored = run(0, n).pack(torch.tensor(blocks(codes)), 4)
     assert stored.tolist() == expected
-    assert codecs.unpack(stored, n, 4).view(-1)[:n].tolist() == codes.tolist()
+    assert run(0, n).unpack(stored, 4).view(-1)[:n].tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize("start", [0, 256, 128 * 2**24])
@@ -99,13 +104,10 @@ def test_dither_and_phase_of_a_piece(start: int) -> None:
     index = np.arange(start, start + 300, dtype=np.int64)
     within, number = (index % 128).astype(np.int32), (index // 128).astype(np.int32)
     for slot in range(4):
-        same_bits(
-            codecs.dither(start, 300, HIGH, slot, torch.device("cpu")),
-            words.dither(within, number, HIGH, slot),
-        )
-        same_bits(
-            codecs.phase(start, 300, HIGH, slot, torch.device("cpu")), words.phase(within, number, HIGH, slot)
-        )
+        piece = run(start, 300)
+        u = piece.flat(codecs.dither(piece, [KEY], slot))
+        same_bits(u, words.dither(within, number, HIGH, slot))
+        same_bits(codecs.phase(piece, [KEY], slot), words.phase(within, number, HIGH, slot))
 
 
 @pytest.mark.parametrize("start", [0, 1280, 2**31 - 128])
@@ -113,11 +115,48 @@ def test_stochastic_weights(start: int) -> None:
     x = numbers(1000)
     index = np.arange(start, start + 1000, dtype=np.int64).astype(np.int32)
     word = words.word(index, LOW, HIGH)
-    short = codecs.stochastic(torch.tensor(x), start, KEY, torch.bfloat16)
+    short = codecs.stochastic(torch.tensor(x), run(start, 1000), [KEY], torch.bfloat16)
     same_bits(short.float(), half.decode_bfloat16(half.stochastic_bfloat16(x, word)))
     with np.errstate(all="ignore"):
         expected = half.stochastic_float16(x, word)
-    same_bits(codecs.stochastic(torch.tensor(x), start, KEY, torch.float16).float(), expected)
+    short = codecs.stochastic(torch.tensor(x), run(start, 1000), [KEY], torch.float16)
+    same_bits(short.float(), expected)
+
+
+@pytest.mark.parametrize("code", [*block.CODES.values(), block.RELATIVE], ids=str)
+def test_parameters_together_are_coded_as_alone(code: block.Code) -> None:
+    """Laid end to end, each has its own blocks, bytes and dither."""
+    sizes = (5, *SIZES, 128, 1)
+    keys = [words.first_key(3, place) for place in range(len(sizes))]
+    x = [torch.tensor(numbers(n, signed=code.signed)) for n in sizes]
+    v = [torch.tensor(numbers(n + 1, signed=False)[:n]) for n in sizes]
+    runs, is_relative = Runs(sizes, torch.device("cpu")), code is block.RELATIVE
+
+    def through(
+        x: torch.Tensor, v: torch.Tensor, elements: Elements, keys: list[int]
+    ) -> tuple[torch.Tensor, ...]:
+        kept = v if is_relative else None
+        stored, headers = codecs.encode(x, codecs.dither(elements, keys, 1), code, kept, elements)
+        return stored, headers, codecs.decode(stored, headers, elements, code, kept)
+
+    alone = [through(x[i], v[i], run(0, n), [keys[i]]) for i, n in enumerate(sizes)]
+    together = through(torch.cat(x), torch.cat(v), runs, keys)
+    for mine, its in zip(together, zip(*alone, strict=True), strict=True):
+        same_bits(mine, torch.cat(its).numpy())
+
+
+def test_weights_together_are_rounded_as_alone() -> None:
+    sizes = (5, *SIZES, 128, 1)
+    keys = [words.first_key(3, place) for place in range(len(sizes))]
+    x = [torch.tensor(numbers(n)) for n in sizes]
+    runs = Runs(sizes, torch.device("cpu"))
+    for dtype in (torch.bfloat16, torch.float16):
+        alone = [codecs.stochastic(x[i], run(0, n), [keys[i]], dtype) for i, n in enumerate(sizes)]
+        same_bits(
+            codecs.stochastic(torch.cat(x), runs, keys, dtype).float(), torch.cat(alone).float().numpy()
+        )
+    alone = [codecs.phase(run(0, n), [keys[i]], 3) for i, n in enumerate(sizes)]
+    same_bits(codecs.phase(runs, keys, 3), torch.cat(alone).numpy())
 
 
 def test_nearest_weights_are_torchs() -> None:
@@ -136,7 +175,7 @@ def test_split_weights() -> None:
         np.arange(1000, dtype=np.int32) % 128, np.arange(1000, dtype=np.int32) // 128, HIGH, 3
     )
     theta, residual = codecs.split_off(
-        torch.tensor(x), "split8", torch.bfloat16, codecs.phase(0, 1000, HIGH, 3, torch.device("cpu"))
+        torch.tensor(x), "split8", torch.bfloat16, codecs.phase(run(0, 1000), [KEY], 3)
     )
     hi, left = split.split8(x, phases)
     same_bits(theta.float(), half.decode_bfloat16(hi))

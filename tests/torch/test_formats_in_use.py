@@ -18,7 +18,9 @@ import adamantine.torch as at
 from adamantine.formats import block, words
 from adamantine.rules import RULES
 from adamantine.torch.engines import generic
+from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.elements import Run
 from adamantine.torch.storage.stored import Stored
 
 # --- the same whatever the layout, the cut and the engine's flags ------------------------------------------
@@ -113,6 +115,62 @@ def test_flags_and_neighbours_change_nothing(foreach):
             p.grad = found[t].clone() if p is crowd[0] else torch.ones_like(p)
         generator_order.step()
     assert_same(stored(generator_order, crowd[0]), stored(optimizer, alone))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weights", "state"),
+    [
+        *FORMATS,
+        (torch.float32, None, {"exp_avg": "4bit", "exp_avg_sq": "8bit"}),
+        (torch.complex64, None, "4bit"),
+    ],
+    ids=str,
+)
+def test_parameters_are_stepped_together_as_alone(monkeypatch, dtype, weights, state):
+    """Whole lots, several lots, one by one: the same bits, whatever the shape, place, age or fate of each."""
+
+    def run(foreach, room=2**15):
+        monkeypatch.setattr(generic, "ROOM_PER_THREAD", room)
+        shapes = [(1,), (3, 5), (127,), (16, 8), (129,), (), (0, 4), (9, 111), (2, 2)]
+        params = [Parameter(normal(*shape, dtype=dtype, seed=i)) for i, shape in enumerate(shapes)]
+        params.append(Parameter(normal(12, 31, dtype=dtype).t()))
+        optimizer = at.AdamW(
+            params, lr=0.01, weights=weights, state=state, foreach=foreach, engine="generic", seed=3
+        )
+        steps(optimizer, params)
+        steps(optimizer, params[2:], seed=2)  # and two are younger
+        params[7].grad[5] = torch.inf
+        optimizer.step()
+        return [stored(optimizer, p) for p in params]
+
+    alone = run(foreach=False)
+    for found in (run(foreach=True), run(foreach=None), run(foreach=None, room=200)):
+        for mine, its in zip(found, alone, strict=True):
+            assert_same(
+                {key: as_bits(x) for key, x in mine.items()}, {key: as_bits(x) for key, x in its.items()}
+            )
+
+
+def as_bits(x):
+    """A NaN equals itself as bits."""
+    x = torch.view_as_real(x) if x.is_complex() else x
+    return x.contiguous().reshape(-1).view(torch.uint8)
+
+
+def test_few_calls_step_many_parameters(monkeypatch):
+    """What joining is for: 300 tensors are encoded as often as one."""
+
+    def encodings(count):
+        calls = []
+        encode = codecs.encode
+        monkeypatch.setattr(codecs, "encode", lambda *given: calls.append(1) or encode(*given))
+        params = [Parameter(normal(50)) for _ in range(count)]
+        optimizer = at.AdamW(params, state="8bit", engine="generic")
+        steps(optimizer, params, count=1)
+        monkeypatch.setattr(codecs, "encode", encode)
+        return len(calls)
+
+    assert encodings(300) == encodings(1) == 2
 
 
 # --- keys ---------------------------------------------------------------------------------------------------
@@ -265,9 +323,9 @@ def test_a_filled_slot_is_encoded(state):
     code = block.CODES[int(state[0]), False]
     assert optimizer.state[p]["sum_codes"].dtype == torch.uint8
     found = Stored(
-        p, optimizer.state[p], ["sum"], storage.formats(optimizer.param_groups[0], RULES["adagrad"])
+        [p], [optimizer.state[p]], ["sum"], storage.formats(optimizer.param_groups[0], RULES["adagrad"])
     )
-    _, (values,) = found.read(0, 200)
+    _, (values,) = found.read(Run(0, 200, p.device))
     assert code.bits in {4, 8}
     torch.testing.assert_close(values, torch.full((200,), 0.1), rtol=2.0**-10, atol=0.0)
 
@@ -367,7 +425,7 @@ def test_a_dense_slot_is_encoded_where_the_group_now_asks_for_blocks():
     assert entry["exp_avg_sq_codes"].dtype == torch.uint8
     assert not {"exp_avg", "exp_avg_sq"} & set(entry)
     form = storage.formats(optimizer.param_groups[0], RULES["adam"])
-    _, (_, after) = Stored(p, entry, ["exp_avg", "exp_avg_sq"], form).read(0, 300)
+    _, (_, after) = Stored([p], [entry], ["exp_avg", "exp_avg_sq"], form).read(Run(0, 300, p.device))
     torch.testing.assert_close(after, 0.999 * before, rtol=0.25, atol=1e-8)  # coded twice, once with dither
     optimizer.param_groups[0]["state"] = "4bit"
     with pytest.raises(ValueError, match=r"exp_avg is stored as uint8 \(300,\).*state asks for \(4bit\)"):

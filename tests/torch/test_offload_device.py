@@ -54,6 +54,7 @@ OPTIONS = [
     {},
     {"max_norm": 0.5, "on_nonfinite": "skip"},
     {"engine": "generic"},
+    {"engine": "generic", "weights": "nearest"},  # ordinary tensors, joined
     {"weights": "split8", "state": "8bit", "engine": "generic", "max_norm": 0.5},
 ]
 

@@ -20,6 +20,7 @@ from adamantine.checkpoint.errors import CheckpointError
 from adamantine.formats.block import CODES, RELATIVE
 from adamantine.rules import RULES
 from adamantine.torch.storage import codecs
+from adamantine.torch.storage.elements import block_count, packed_size
 from adamantine.torch.storage.layout import (
     BLOCK_BITS,
     CODES_SUFFIX,
@@ -142,8 +143,8 @@ def check(contents: Contents, source: str) -> None:
         for coded in known:
             at = f"{source}: {coded.slot} of {name}"
             count = math.prod(coded.shape)
-            size = codecs.packed_size(count, BLOCK_BITS[coded.form])
-            blocks = codecs.block_count(count)
+            size = packed_size(count, BLOCK_BITS[coded.form])
+            blocks = block_count(count)
             headers = coded.headers
             if isinstance(coded.partner, Tensor) and coded.partner.shape != parameter.shape:
                 raise CheckpointError(

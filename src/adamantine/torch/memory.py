@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from adamantine.torch.engines.explain import name_parameters
-from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.elements import block_count, packed_size
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -152,12 +152,12 @@ def _predict(optimizer: Optimizer, group: dict[str, Any], p: Tensor) -> dict[str
     rule = optimizer.rule(group)
     how = storage.formats(group, rule)
     reals = 2 * count if p.is_complex() else count
-    blocks = codecs.block_count(reals)
+    blocks = block_count(reals)
     for key, (form, _) in zip(rule.slots.values(), how.slots, strict=True):
         if form == "dense":
             found[key] = count * storage.dense_dtype(p, storage.slot_option(group, key)).itemsize
         else:
-            found[key] = codecs.packed_size(reals, storage.BLOCK_BITS[form])
+            found[key] = packed_size(reals, storage.BLOCK_BITS[form])
             found[SCALES] = found.get(SCALES, 0) + 4 * blocks
     if size := {"kahan": p.itemsize, "split8": 1, "split16": 2}.get(how.weights_of(p)):
         found[RESIDUAL] = count * size

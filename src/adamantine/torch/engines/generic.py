@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adamantine.formats.block import BLOCK
 from adamantine.rules import Rule, apply, bind
 from adamantine.rules.arctan2 import arctan2
 from adamantine.torch.engines import exact
 from adamantine.torch.engines.contract import Update
+from adamantine.torch.storage.elements import put_back
 from adamantine.torch.storage.layout import advance_key, real, widen
 from adamantine.torch.storage.stored import Stored
 
@@ -34,7 +34,8 @@ SMALL_ELSEWHERE = 2**20
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 
-Row = tuple[Tensor, ...]  # θ, g and the slots of one parameter, complex ones seen as real
+Row = tuple[Tensor, ...]  # θ, g and the slots (codes as they are) of one parameter, complex ones seen as real
+Member = tuple[Row, dict[str, Any]]  # and its state
 
 
 def _maximum(x: Tensor, y: Tensor | float) -> Tensor:
@@ -92,30 +93,33 @@ def _advance_with(rule: Rule, cautious: bool) -> Callable[..., tuple[Tensor, lis
 
 
 def _run(update: Update) -> None:
-    keys = list(update.rule.slots.values())
+    keys = [update.formats.key(place, key) for place, key in enumerate(update.rule.slots.values())]
     foreach = False if _overlap(update) else update.foreach
-    joined: dict[Any, list[Row]] = {}
+    joined: dict[Any, list[Member]] = {}
     for theta, g, state in zip(update.thetas, update.grads, update.states, strict=True):
         if theta.numel() == 0:
             advance_key(state)
-            continue
-        if not update.formats.is_plain(theta):
-            _run_stored(theta, g, state, update)
             continue
         if g.is_sparse:
             _run_sparse(theta, g, [state[key] for key in keys], update)
             continue
         row: Row = tuple(map(real, (theta, g, *(state[key] for key in keys))))
         if update.rule.elementwise and _is_plain(row) and _joins(theta, foreach):
-            joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append(row)
+            joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append((row, state))
         else:
-            _run_row(row, update)
-    for rows in joined.values():
-        for lot in _lots(rows):
-            if len(lot) == 1:
-                _run_row(lot[0], update)
-            else:
-                _run_joined(lot, update)
+            _run_together([(row, state)], update)
+    for members in joined.values():
+        for lot in _lots(members):
+            _run_together(lot, update)
+
+
+def _run_together(lot: Sequence[Member], update: Update) -> None:
+    if not update.formats.is_plain(lot[0][0][0]):
+        _run_stored(lot, update)
+    elif len(lot) == 1:
+        _run_row(lot[0][0], update)
+    else:
+        _run_joined([row for row, _ in lot], update)
 
 
 def _run_row(row: Row, update: Update) -> None:
@@ -127,23 +131,27 @@ def _run_row(row: Row, update: Update) -> None:
             tensor.copy_(new)
 
 
-def _run_stored(theta: Tensor, g: Tensor, state: dict[str, Any], update: Update) -> None:
-    """A parameter in formats: decoded, stepped and encoded, as much at a time as there is room for."""
+def _run_stored(lot: Sequence[Member], update: Update) -> None:
+    """Parameters in formats: decoded, stepped and encoded, as much at a time as there is room for."""
     advance = _advance_with(update.rule, update.decay.cautious)
-    stored = Stored(theta, state, list(update.rule.slots.values()), update.formats)
-    g = real(g).reshape(-1)
-    room = max(_room(theta.device) // BLOCK, 1) * BLOCK if update.rule.elementwise else stored.numel
-    shape = (-1,) if update.rule.elementwise else real(theta).shape
-    for start in range(0, stored.numel, room):
-        stop = min(start + room, stored.numel)
-        old_theta, old_slots = stored.read(start, stop)
+    thetas, grads, states = (
+        [row[0] for row, _ in lot],
+        [row[1] for row, _ in lot],
+        [state for _, state in lot],
+    )
+    stored = Stored(thetas, states, list(update.rule.slots.values()), update.formats)
+    g = torch.cat([each.reshape(-1) for each in grads]) if len(lot) > 1 else grads[0].reshape(-1)
+    room = _room(g.device) if update.rule.elementwise else g.numel()
+    shape = (-1,) if update.rule.elementwise else thetas[0].shape
+    for elements in stored.pieces(room):
+        old_theta, old_slots = stored.read(elements)
         new_theta, new_slots = advance(
             old_theta.view(shape),
-            widen(g[start:stop]).view(shape),
+            widen(g[elements.here]).view(shape),
             [slot.view(shape) for slot in old_slots],
             update,
         )
-        stored.write(start, stop, new_theta.reshape(-1), [slot.reshape(-1) for slot in new_slots])
+        stored.write(elements, new_theta.reshape(-1), [slot.reshape(-1) for slot in new_slots])
     stored.close()
 
 
@@ -152,10 +160,8 @@ def _run_joined(rows: Sequence[Row], update: Update) -> None:
     columns = list(zip(*rows, strict=True))
     theta, g, *slots = (torch.cat([widen(x).reshape(-1) for x in column]) for column in columns)
     new_theta, new_slots = _advance_with(update.rule, update.decay.cautious)(theta, g, slots, update)
-    sizes = [x.numel() for x in columns[0]]
     for column, new in zip((columns[0], *columns[2:]), (new_theta, *new_slots), strict=True):
-        parts = torch.split(new, sizes)
-        torch._foreach_copy_(column, [part.view(x.shape) for part, x in zip(parts, column, strict=True)])
+        put_back(new, column)
 
 
 def run_members(update: Update) -> None:
@@ -230,17 +236,18 @@ def _is_plain(row: Row) -> bool:
     return all(type(tensor) in _PLAIN for tensor in row)
 
 
-def _lots(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows, as many together as there is room for."""
-    room = _room(rows[0][0].device)
-    lot: list[Row] = []
+def _lots(members: list[Member]) -> Iterator[list[Member]]:
+    """As many together as there is room for."""
+    room = _room(members[0][0][0].device)
+    lot: list[Member] = []
     total = 0
-    for row in rows:
-        if lot and total + row[0].numel() > room:
+    for member in members:
+        size = member[0][0].numel()
+        if lot and total + size > room:
             yield lot
             lot, total = [], 0
-        lot.append(row)
-        total += row[0].numel()
+        lot.append(member)
+        total += size
     yield lot
 
 

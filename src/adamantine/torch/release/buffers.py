@@ -10,6 +10,7 @@ from torch import Tensor
 from adamantine.formats import words
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
+from adamantine.torch.storage.elements import Run
 
 Buffer = Literal["float32", "bfloat16", "moments"]
 
@@ -84,7 +85,8 @@ class ShortSum:
             piece = new[here].float()
             if old is not None:
                 piece = piece + old[here].float()
-            self._sum[here] = codecs.stochastic(piece, start, self._key, torch.bfloat16)
+            run = Run(start, start + piece.numel(), piece.device)
+            self._sum[here] = codecs.stochastic(piece, run, [self._key], torch.bfloat16)
         self._key = words.next_key(self._key)
 
     def total_with(self, grad: Tensor | None) -> Tensor:

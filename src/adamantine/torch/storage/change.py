@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adamantine.torch.storage import codecs
+from adamantine.torch.storage.elements import in_blocks
 
 WEIGHTS = "weights"
 
@@ -98,7 +98,7 @@ class _Tally:
         error = torch.where(error.isnan(), math.inf, error)
         self._error += float(error.square().sum())
         self._norm += float(x.square().sum())
-        size, off = (codecs.blocks(each).amax(1) for each in (x.abs(), error))
+        size, off = (in_blocks(each).amax(1) for each in (x.abs(), error))
         share = float(torch.where(off > 0, off / size, 0.0).max()) if off.numel() else 0.0
         if share > self._worst:
             self._worst, self._worst_at = share, name

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
-from adamantine.torch.storage import codecs
+from adamantine.torch.storage.elements import block_count, packed_size
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     RESIDUAL_DTYPES,
@@ -56,8 +56,8 @@ def check_kept(state: dict[str, Any], p: Tensor, rule: Rule, how: Formats) -> No
             fits = False
         else:
             n = real(p).numel()
-            fits = (stored.dtype, stored.numel()) == (torch.uint8, codecs.packed_size(n, code.bits))
-            fits = fits and headers.shape == (codecs.block_count(n),)
+            fits = (stored.dtype, stored.numel()) == (torch.uint8, packed_size(n, code.bits))
+            fits = fits and headers.shape == (block_count(n),)
         if not fits:
             found: Any = stored if dense is None else dense
             raise ValueError(_misfit(key, found, p, "state", how.slots[place][0]))

@@ -1,20 +1,20 @@
 """The formats' own texts (`adamantine.formats`) over torch's operations: the same bits, on any device.
 
-Tensors here are flat pieces of a parameter, float32 or int32, in row-major order. A piece starts at a
-multiple of `BLOCK` elements, so that its blocks are the parameter's.
+Tensors here are flat, float32 or int32; `adamantine.torch.storage.elements` says of which elements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from adamantine.formats import block, half, split, words
 from adamantine.formats.block import BLOCK, Code
 from adamantine.rules import bind_module
+from adamantine.torch.storage.elements import Elements, Run
 
 
 def _where(condition: Tensor, x: Any, y: Any) -> Tensor:
@@ -52,80 +52,55 @@ _WORDS = bind_module(words, **OPS)
 NEAREST = 0.5  # as dither: half a code
 
 
-def encode(x: Tensor, u: Tensor | float, code: Code, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """float32 ``[n]`` → stored codes (uint8, see `pack`) and headers ``[⌈n/128⌉]``.
+def encode(
+    x: Tensor, u: Tensor | float, code: Code, kept: Tensor | None = None, elements: Elements | None = None
+) -> tuple[Tensor, Tensor]:
+    """float32 ``[n]`` → stored codes (uint8, see `Run.pack`) and headers ``[blocks]``.
 
     Args:
         x: the numbers.
-        u: dither ``[n]`` in [0, 1), or `NEAREST`.
+        u: dither ``[blocks, 128]`` in [0, 1), or `NEAREST`.
         code: of `CODES`, or `RELATIVE`.
         kept: the second moment as it is kept, ``[n]``, in units of whose root x is to be; with `RELATIVE`.
+        elements: which ones; None: the first n of a parameter.
     """
-    given = blocks(u) if isinstance(u, Tensor) else u
+    elements = elements or Run(0, x.numel(), x.device)
     if kept is None:
-        codes, headers = _BLOCK.encode(blocks(x), given, code)
+        codes, headers = _BLOCK.encode(elements.blocks(x), u, code)
     else:
-        codes, headers = _BLOCK.encode_relative(blocks(x), blocks(kept.float()), given, code)
-    return pack(codes, x.numel(), code.bits), headers.view(-1)
+        codes, headers = _BLOCK.encode_relative(elements.blocks(x), elements.blocks(kept.float()), u, code)
+    return elements.pack(codes, code.bits), headers.view(-1)
 
 
-def decode(stored: Tensor, headers: Tensor, n: int, code: Code, kept: Tensor | None = None) -> Tensor:
-    """Stored codes and headers → float32 ``[n]``; ``kept`` as `encode` had it."""
-    codes = unpack(stored, n, code.bits)
-    decoded: Tensor
+def decode(
+    stored: Tensor, headers: Tensor, elements: Elements | int, code: Code, kept: Tensor | None = None
+) -> Tensor:
+    """Stored codes and headers → float32 ``[n]``; ``kept`` as `encode` had it; an int: the first n."""
+    if isinstance(elements, int):
+        elements = Run(0, elements, stored.device)
+    codes = elements.unpack(stored, code.bits)
     if kept is None:
-        decoded = _BLOCK.decode(codes, headers.view(-1, 1), code)
-    else:
-        decoded = _BLOCK.decode_relative(codes, headers.view(-1, 1), blocks(kept.float()), code)
-    return decoded.view(-1)[:n]
+        return elements.flat(_BLOCK.decode(codes, headers.view(-1, 1), code))
+    return elements.flat(
+        _BLOCK.decode_relative(codes, headers.view(-1, 1), elements.blocks(kept.float()), code)
+    )
 
 
-def pack(codes: Tensor, n: int, bits: int) -> Tensor:
-    """int32 codes ``[blocks, 128]`` → uint8: one each, or two a byte, a block's first half low."""
-    flat = codes.view(-1)[:n].to(torch.uint8)
-    if bits == 8:
-        return flat
-    whole = n - n % BLOCK
-    return torch.cat([_pair(flat[:whole].view(-1, BLOCK)), _pair(flat[whole:].view(1, -1))])
+def dither(elements: Elements, keys: Sequence[int], slot: int) -> Tensor:
+    """That of a rule's slot, float32 ``[blocks, 128]``; ``keys``: of each parameter that is among them."""
+    u: Tensor = _WORDS.dither(*_places(elements, keys), slot)
+    return u
 
 
-def unpack(stored: Tensor, n: int, bits: int) -> Tensor:
-    """The inverse; codes that are no element's are 0."""
-    if bits == 8:
-        return blocks(stored.to(torch.int32))
-    whole = n - n % BLOCK
-    full = _part(stored[: whole // 2].view(-1, BLOCK // 2))
-    rest = _part(stored[whole // 2 :].view(1, -1))[: n - whole]
-    return blocks(torch.cat([full, rest]).to(torch.int32))
-
-
-def packed_size(n: int, bits: int) -> int:
-    """Bytes of n codes."""
-    return n if bits == 8 else (n + 1) // 2
-
-
-def block_count(n: int) -> int:
-    """Headers of n codes."""
-    return -(-n // BLOCK)
-
-
-def dither(start: int, n: int, high: int, slot: int, device: torch.device) -> Tensor:
-    """That of a rule's slot for elements start to start + n of a parameter, float32 ``[n]``."""
-    u: Tensor = _WORDS.dither(*_places(start, n, device), high, slot)
-    return u.view(-1)[:n]
-
-
-def phase(start: int, n: int, high: int, slot: int, device: torch.device) -> Tensor:
+def phase(elements: Elements, keys: Sequence[int], slot: int) -> Tensor:
     """The 32 bits behind that dither, int32 ``[n]``."""
-    found: Tensor = _WORDS.phase(*_places(start, n, device), high, slot)
-    return found.view(-1)[:n]
+    return elements.flat(_WORDS.phase(*_places(elements, keys), slot))
 
 
-def stochastic(x: Tensor, start: int, key: int, dtype: torch.dtype) -> Tensor:
-    """float32 ``[n]`` → bfloat16 or float16, rounded by the words of elements start to start + n."""
-    low, high = words.halves(key)
-    index = torch.arange(start, start + x.numel(), device=x.device).to(torch.int32)
-    word = _WORDS.word(index, low, high)
+def stochastic(x: Tensor, elements: Elements, keys: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """float32 ``[n]`` → bfloat16 or float16, rounded by the words of these elements."""
+    low, high = map(elements.by_element, zip(*map(words.halves, keys), strict=True))
+    word = _WORDS.word(elements.index(), low, high)
     if dtype == torch.bfloat16:
         return _bfloat16(_HALF.stochastic_bfloat16(x, word))
     rounded: Tensor = _HALF.stochastic_float16(x, word)
@@ -163,24 +138,8 @@ def _bfloat16(bits: Tensor) -> Tensor:
     return bits.to(torch.int16).view(torch.bfloat16)
 
 
-def blocks(x: Tensor) -> Tensor:
-    """``[n]`` → ``[⌈n/128⌉, 128]``, filled up with zeros."""
-    return pad(x, (0, -x.numel() % BLOCK)).view(-1, BLOCK)
-
-
-def _places(start: int, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Each element's place within its block, ``[128]``, and its block's number, ``[blocks, 1]``."""
-    numbers = torch.arange(start // BLOCK, block_count(start + n), device=device).to(torch.int32)
-    return torch.arange(BLOCK, dtype=torch.int32, device=device), numbers.view(-1, 1)
-
-
-def _pair(codes: Tensor) -> Tensor:
-    """``[blocks, n]`` → the bytes of their blocks one after the other, ``[blocks·⌈n/2⌉]``."""
-    half_ = (codes.shape[1] + 1) // 2
-    high = pad(codes[:, half_:], (0, codes.shape[1] % 2))
-    return (codes[:, :half_] | (high << 4)).view(-1)
-
-
-def _part(stored: Tensor) -> Tensor:
-    """The inverse; an odd block's last code is one too many, 0."""
-    return torch.cat([stored & 15, stored >> 4], dim=1).view(-1)
+def _places(elements: Elements, keys: Sequence[int]) -> tuple[Tensor, Tensor, Tensor | int]:
+    """Each element's place within its block, ``[128]``, its block's number and its key's high half."""
+    numbers = elements.numbers()
+    high = elements.by_block([words.halves(key)[1] for key in keys])
+    return torch.arange(BLOCK, dtype=torch.int32, device=numbers.device), numbers, high

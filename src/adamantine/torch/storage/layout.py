@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from adamantine.formats import words
-from adamantine.formats.block import BLOCK, CODES, RELATIVE, Code
+from adamantine.formats.block import CODES, RELATIVE, Code
 from adamantine.rules import Rule
 from adamantine.torch.kernel import filled_like
 from adamantine.torch.options import StateFormat, WeightsFormat, check_choice
 from adamantine.torch.storage import codecs
+from adamantine.torch.storage.elements import block_count, packed_size
 
 CODES_SUFFIX = "_codes"
 SCALE = "_scale"
@@ -247,7 +248,7 @@ def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
     n = real(p.detach()).numel()
     shape = _codes_shape(p, code)
     codes = filled_like(torch.empty(shape, dtype=torch.uint8, device=p.device), 0, torch.uint8)
-    headers = torch.zeros(codecs.block_count(n), dtype=torch.int32, device=p.device)
+    headers = torch.zeros(block_count(n), dtype=torch.int32, device=p.device)
     if value:
         stored, found = codecs.encode(torch.full((n,), value, device=p.device), codecs.NEAREST, code)
         codes.copy_(stored.view(shape))
@@ -257,17 +258,7 @@ def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
 
 def _codes_shape(p: Tensor, code: Code) -> tuple[int, ...]:
     shape = real(p.detach()).shape
-    return tuple(shape) if code.bits == 8 else (codecs.packed_size(shape.numel(), code.bits),)
-
-
-def bytes_of(start: int, stop: int, code: Code) -> slice:
-    """Where the codes of elements start to stop lie; start is a multiple of 128."""
-    first = start * code.bits // 8
-    return slice(first, first + codecs.packed_size(stop - start, code.bits))
-
-
-def blocks_of(start: int, stop: int) -> slice:
-    return slice(start // BLOCK, codecs.block_count(stop))
+    return tuple(shape) if code.bits == 8 else (packed_size(shape.numel(), code.bits),)
 
 
 def real_dtype(p: Tensor) -> torch.dtype:

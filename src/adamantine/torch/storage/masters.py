@@ -30,16 +30,16 @@ def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, An
     flat, left = storage.real(p.detach()).reshape(-1), storage.real(residual).reshape(-1)
     dtype = residual_dtype(p, transfer.live)
     made = torch.empty(flat.shape, dtype=dtype, device=p.device)
-    for start, stop in pieces(flat.numel()):
-        theta = flat[start:stop]
-        before = codecs.join(theta, left[start:stop])
+    for run in pieces(flat.numel(), p.device):
+        theta = flat[run.here]
+        before = codecs.join(theta, left[run.here])
         if dtype is None:
             tally.measure(name, before, theta.float())
             continue
         phases = torch.full_like(before, _NEAREST_PHASE, dtype=torch.int32)
         short, rest = codecs.split_off(before, new, theta.dtype, phases)
-        flat[start:stop] = short
-        made[start:stop] = rest
+        flat[run.here] = short
+        made[run.here] = rest
         tally.measure(name, before, codecs.join(short, rest))
     del entry[RESIDUAL]
     kept = []

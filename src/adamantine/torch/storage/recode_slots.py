@@ -15,6 +15,7 @@ from torch import Tensor
 from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
+from adamantine.torch.storage.elements import Run, block_count, packed_size
 from adamantine.torch.storage.layout import Formats, coded_keys, slot_keys
 from adamantine.torch.storage.transfer import Transfer, pieces
 
@@ -45,16 +46,16 @@ def recode_slots(
             for each, how in ((source, transfer.saved), (new, transfer.live))
         )
         tallies[place] = account.tally(keys[place], *before_after)
-    for start, stop in pieces(storage.real(p).numel()):
+    for run in pieces(storage.real(p).numel(), device):
         before: dict[int, Tensor] = {}
         for place in transfer.saved.order:
             if transfer.saved.key(place, keys[place]) in old:
-                before[place] = _read(old, keys[place], transfer.saved, place, before, start, stop)
+                before[place] = _read(old, keys[place], transfer.saved, place, before, run)
         after = dict(before)
         for place in transfer.live.order:
             if place in changed:
-                _write(new, keys[place], transfer.live, place, before[place], after, start, stop)
-                after[place] = _read(new, keys[place], transfer.live, place, after, start, stop)
+                _write(new, keys[place], transfer.live, place, before[place], after, run)
+                after[place] = _read(new, keys[place], transfer.live, place, after, run)
                 tallies[place].measure(name, before[place], after[place])
     for place in changed:
         key = transfer.live.key(place, keys[place])
@@ -115,8 +116,8 @@ def _room(
         yield key, torch.empty(n, dtype=dtype.to_real() if dtype.is_complex else dtype, device=device)
     else:
         codes, headers = coded_keys(key)
-        yield codes, torch.empty(codecs.packed_size(n, code.bits), dtype=torch.uint8, device=device)
-        yield headers, torch.empty(codecs.block_count(n), dtype=torch.int32, device=device)
+        yield codes, torch.empty(packed_size(n, code.bits), dtype=torch.uint8, device=device)
+        yield headers, torch.empty(block_count(n), dtype=torch.int32, device=device)
 
 
 def _read(
@@ -125,18 +126,17 @@ def _read(
     how: Formats,
     place: int,
     others: Mapping[int, Tensor],
-    start: int,
-    stop: int,
+    run: Run,
 ) -> Tensor:
-    """Elements start to stop of a slot; its partner's are among ``others``."""
+    """A piece of a slot; its partner's is among ``others``."""
     code, partner = how.code(place), how.partners[place]
     if code is None:
-        return storage.widen(flat[key][start:stop])
+        return storage.widen(flat[key][run.here])
     codes, headers = (flat[each] for each in coded_keys(key))
     return codecs.decode(
-        codes[storage.bytes_of(start, stop, code)],
-        headers[storage.blocks_of(start, stop)],
-        stop - start,
+        codes[run.codes(code.bits)],
+        headers[run.headers],
+        run,
         code,
         None if partner is None else others[partner],
     )
@@ -149,17 +149,16 @@ def _write(
     place: int,
     values: Tensor,
     others: Mapping[int, Tensor],
-    start: int,
-    stop: int,
+    run: Run,
 ) -> None:
-    """Put the same elements there; the partner's, as they are kept, are among ``others``."""
+    """Put the same piece there; the partner's, as it is kept, is among ``others``."""
     code, partner = how.code(place), how.partners[place]
     if code is None:
-        flat[key][start:stop] = values
+        flat[key][run.here] = values
         return
     kept = None if partner is None else others[partner]
     codes, headers = (flat[each] for each in coded_keys(key))
-    codes[storage.bytes_of(start, stop, code)], headers[storage.blocks_of(start, stop)] = codecs.encode(
+    codes[run.codes(code.bits)], headers[run.headers] = codecs.encode(
         values.float(), codecs.NEAREST, code, kept
     )
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from adamantine.torch.options import check_state_keys
-from adamantine.torch.storage import codecs
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
 from adamantine.torch.storage.checks import check_once, waits
+from adamantine.torch.storage.elements import block_count, packed_size
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     ROUNDING,
@@ -125,9 +125,9 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
             )
         elif codes is not None:
             bits = storage.BLOCK_BITS[form]
-            shape = tuple(real.shape) if bits == 8 else (codecs.packed_size(real.numel(), bits),)
+            shape = tuple(real.shape) if bits == 8 else (packed_size(real.numel(), bits),)
             _check(codes, torch.uint8, shape, f"{codes_key} of {name}", f"state={form!r}")
-            blocks = codecs.block_count(real.numel())
+            blocks = block_count(real.numel())
             _check(headers, torch.int32, (blocks,), f"{headers_key} of {name}", f"state={form!r}")
             if headers.device.type != "meta" and bool((headers < 0).any()):
                 raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
+from adamantine.torch.storage.elements import Run
 from adamantine.torch.storage.layout import Formats
 
 Policy = Literal["as saved", "as asked", "as live"]
@@ -44,7 +45,7 @@ class Transfer:
         return torch.device("cpu") if self.on_host else p.device
 
 
-def pieces(n: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of pieces of n elements, which begin with a block."""
+def pieces(n: int, device: torch.device) -> Iterator[Run]:
+    """All of n elements."""
     for start in range(0, n, PIECE):
-        yield start, min(start + PIECE, n)
+        yield Run(start, min(start + PIECE, n), device)
