@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from tests.torch.rule_cases import CASES
 
 import adamantine.torch as at
 from adamantine.reference import Optimizer as Reference
@@ -14,24 +15,6 @@ from adamantine.rules import RULES
 from adamantine.rules.decay import MODES
 from adamantine.torch.engines import generic
 
-#: torch class and options → the reference's rule. Lion and the rest have one form.
-CASES = {
-    "sgd": ("SGD", {}),
-    "heavy_ball": ("SGD", {"momentum": 0.9, "dampening": 0.25}),
-    "nesterov": ("SGDW", {"momentum": 0.9, "nesterov": True}),
-    "adagrad": ("Adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5}),
-    "rmsprop": ("RMSprop", {}),
-    "rmsprop_momentum": ("RMSprop", {"momentum": 0.9}),
-    "rmsprop_centered": ("RMSprop", {"centered": True}),
-    "rmsprop_centered_momentum": ("RMSprop", {"centered": True, "momentum": 0.9}),
-    "adam": ("AdamW", {}),
-    "amsgrad": ("Adam", {"amsgrad": True}),
-    "adamax": ("Adamax", {}),
-    "nadam": ("NAdam", {}),
-    "radam": ("RAdam", {}),
-    "lion": ("Lion", {}),
-    "adam_atan2": ("AdamAtan2", {}),
-}
 SHAPES = {"matrix": (7, 9), "vector": (5,), "scalar": (), "empty": (0, 3), "wide": (3, 401)}
 STEPS = 12
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.torch.rule_cases import CASES
 from torch.nn import Parameter
 
 import adamantine.torch as at
@@ -12,24 +13,6 @@ from adamantine.formats import block, half, split, words
 from adamantine.rules import RULES, apply
 from adamantine.rules.decay import coefficients
 
-#: Rule → class and options, of which those that fill a slot at the start are not zero.
-CASES = {
-    "sgd": ("SGD", {}),
-    "heavy_ball": ("SGD", {"momentum": 0.9, "dampening": 0.25}),
-    "nesterov": ("SGDW", {"momentum": 0.9, "nesterov": True}),
-    "adagrad": ("Adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5}),
-    "rmsprop": ("RMSprop", {}),
-    "rmsprop_momentum": ("RMSprop", {"momentum": 0.9}),
-    "rmsprop_centered": ("RMSprop", {"centered": True}),
-    "rmsprop_centered_momentum": ("RMSprop", {"centered": True, "momentum": 0.9}),
-    "adam": ("AdamW", {}),
-    "amsgrad": ("Adam", {"amsgrad": True}),
-    "adamax": ("Adamax", {}),
-    "nadam": ("NAdam", {}),
-    "radam": ("RAdam", {}),
-    "lion": ("Lion", {}),
-    "adam_atan2": ("AdamAtan2", {}),
-}
 #: dtype of θ, weights, state: every format of weights beside every format of state that matters to it.
 STORED = [
     ("float32", None, "8bit"),

@@ -480,6 +480,28 @@ def test_numbers_beside_codes_are_refused(engine, state):
     assert_same(stored(optimizer, p), before)
 
 
+@pytest.mark.parametrize("engine", ["native", "generic"])
+@pytest.mark.parametrize(
+    ("before", "after"), [("split16", None), ("kahan", "stochastic"), ("split8", "kahan")]
+)
+def test_a_residual_is_never_left_behind(engine, before, after):
+    """By hand the group can be made to ask for none, or for another; a part of every weight is in it."""
+    p = Parameter(normal(300, dtype=torch.bfloat16))
+    optimizer = at.AdamW([p], lr=0.01, weights=before, engine=engine)
+    steps(optimizer, [p])
+    kept = {key: value.clone() for key, value in stored(optimizer, p).items()}
+    optimizer.param_groups[0]["weights"] = after
+    for act in (optimizer.step, lambda: optimizer.store_as(weights="nearest")):
+        with pytest.raises(
+            ValueError, match=r"residual is stored as .*set group\['weights'\] back .*store_as"
+        ):
+            act()
+        assert_same(stored(optimizer, p), kept)
+    optimizer.param_groups[0]["weights"] = before
+    optimizer.store_as(weights=after)
+    steps(optimizer, [p])
+
+
 @pytest.mark.parametrize("engine", ["auto", "generic"])
 def test_codes_under_the_slots_own_key_are_no_numbers(engine):
     p = Parameter(normal(300))

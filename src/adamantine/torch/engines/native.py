@@ -22,7 +22,7 @@ from adamantine.rules.decay import Coefficients
 from adamantine.torch.kernel import MISSING, SCALARS, native
 from adamantine.torch.norm import Squares
 from adamantine.torch.storage import layout as storage
-from adamantine.torch.storage.checks import check_once
+from adamantine.torch.storage.checks import check_kept
 
 PLAIN, COUPLED, CAUTIOUS = range(3)  # the forms of a step (native/apply.hpp)
 
@@ -144,7 +144,7 @@ def _described(group: Group, rule: Rule, state: Any) -> tuple[Any, ...]:
     """A group as the table is told of it; headers are where it looks for them, ``_scale`` behind the key."""
     how = storage.formats(group, rule)
     for p in group["params"]:
-        check_once(state.get(p, {}), rule.slots.values())
+        check_kept(state.get(p, {}), p, rule, how)
     keys = [how.key(place, key) for place, key in enumerate(rule.slots.values())]
     counters = [*(["step"] if rule.counts_steps else []), *rule.carried]
     slots = [(*slot, partner) for slot, partner in zip(how.slots, how.partners, strict=True)]
