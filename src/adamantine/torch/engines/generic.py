@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,13 @@ SMALL_ELSEWHERE = 2**20
 _PLAIN = {Tensor, torch.nn.Parameter}
 
 Row = tuple[Tensor, ...]  # θ, g and the slots (codes as they are) of one parameter, complex ones seen as real
-Member = tuple[Row, dict[str, Any]]  # and its state
+
+
+class Member(NamedTuple):
+    """One parameter of a lot."""
+
+    row: Row
+    state: dict[str, Any]
 
 
 def _maximum(x: Tensor, y: Tensor | float) -> Tensor:
@@ -105,21 +111,24 @@ def _run(update: Update) -> None:
             continue
         row: Row = tuple(map(real, (theta, g, *(state[key] for key in keys))))
         if update.rule.elementwise and _is_plain(row) and _joins(theta, foreach):
-            joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append((row, state))
+            joined.setdefault((theta.device, *(tensor.dtype for tensor in row)), []).append(
+                Member(row, state)
+            )
         else:
-            _run_together([(row, state)], update)
+            _run_together([Member(row, state)], update)
     for members in joined.values():
         for lot in _lots(members):
             _run_together(lot, update)
 
 
 def _run_together(lot: Sequence[Member], update: Update) -> None:
-    if not update.formats.is_plain(lot[0][0][0]):
+    theta = lot[0].row[0]
+    if not update.formats.is_plain(theta):
         _run_stored(lot, update)
     elif len(lot) == 1:
-        _run_row(lot[0][0], update)
+        _run_row(lot[0].row, update)
     else:
-        _run_joined([row for row, _ in lot], update)
+        _run_joined([member.row for member in lot], update)
 
 
 def _run_row(row: Row, update: Update) -> None:
@@ -134,13 +143,10 @@ def _run_row(row: Row, update: Update) -> None:
 def _run_stored(lot: Sequence[Member], update: Update) -> None:
     """Parameters in formats: decoded, stepped and encoded, as much at a time as there is room for."""
     advance = _advance_with(update.rule, update.decay.cautious)
-    thetas, grads, states = (
-        [row[0] for row, _ in lot],
-        [row[1] for row, _ in lot],
-        [state for _, state in lot],
-    )
-    stored = Stored(thetas, states, list(update.rule.slots.values()), update.formats)
-    g = torch.cat([each.reshape(-1) for each in grads]) if len(lot) > 1 else grads[0].reshape(-1)
+    thetas, grads = ([member.row[column] for member in lot] for column in (0, 1))
+    keys = list(update.rule.slots.values())
+    stored = Stored(thetas, [member.state for member in lot], keys, update.formats)
+    g = grads[0].reshape(-1) if len(lot) == 1 else torch.cat([each.reshape(-1) for each in grads])
     room = _room(g.device) if update.rule.elementwise else g.numel()
     shape = (-1,) if update.rule.elementwise else thetas[0].shape
     for elements in stored.pieces(room):
@@ -238,11 +244,11 @@ def _is_plain(row: Row) -> bool:
 
 def _lots(members: list[Member]) -> Iterator[list[Member]]:
     """As many together as there is room for."""
-    room = _room(members[0][0][0].device)
+    room = _room(members[0].row[0].device)
     lot: list[Member] = []
     total = 0
     for member in members:
-        size = member[0][0].numel()
+        size = member.row[0].numel()
         if lot and total + size > room:
             yield lot
             lot, total = [], 0
