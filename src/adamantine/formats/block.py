@@ -3,10 +3,11 @@ r"""Moments in 8 or 4 bits: blocks of 128 elements with a scale and a curve of t
 A code c stands for scale·(2̃^(R·c/C) - 1), where 2̃ˣ is 2ˣ with straight lines between whole powers (the
 bits of a float32, read as an integer, are its logarithm so) and C the number of codes of one sign. R, the
 block's range in octaves, bends the curve: R = 1 is a linear code, R = 32 nearly a logarithmic one. Each block
-takes the R that its values ask for: by their mean distance below the largest one, in octaves
-(docs/quantization.md).
+takes the R that its values ask for, by their mean distance below the largest one, in octaves, and up to the
+next power of two: neighbouring codes are then a power of two of a float32's bits apart, and a code is found
+with shifts (docs/quantization.md).
 
-    header    int32: a float32 scale whose low 7 bits hold ρ, with R = (ρ + 2)/2; 0 for a block of zeros
+    header    int32: a float32 scale whose low 7 bits hold k, with R = 2ᵏ; 0 for a block of zeros
     8 bits    uint8 a code; signed: the sign in bit 7, the magnitude in the rest
     4 bits    two a byte: of n elements the first ⌈n/2⌉ low, the others high; signed: the sign in bit 3
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from adamantine.formats.ops import bits, floats, largest, maximum, minimum, to_float, to_int, total, where
+from adamantine.formats.ops import bits, floats, largest, maximum, minimum, to_float, total, where
 
 BLOCK = 128
 ONE = 0x3F800000  # bits of 1.0
@@ -38,8 +39,9 @@ class Code:
     Attributes:
         bits: per element, 8 or 4.
         signed: whether values may be negative; if not, no positive value becomes zero.
-        slope, offset: R = slope·gap + offset, gap being the mean distance in octaves below the largest value.
-        most: the largest ρ.
+        slope, offset: R = slope·gap + offset, up to a power of two; gap being the mean distance in octaves
+            below the largest value.
+        most: the largest k of R = 2ᵏ.
     """
 
     bits: int
@@ -55,27 +57,30 @@ class Code:
 
 #: By measurement (benchmarks/quantization.py).
 CODES = {
-    (8, True): Code(8, True, 2.25, -3.0, 126),
-    (8, False): Code(8, False, 2.25, -0.5, 126),
-    (4, True): Code(4, True, 2.25, -3.0, 14),
-    (4, False): Code(4, False, 2.25, -1.5, 126),
+    (8, True): Code(8, True, 2.0, -2.5, 6),
+    (8, False): Code(8, False, 2.0, -0.5, 6),
+    (4, True): Code(4, True, 2.0, -2.5, 3),
+    (4, False): Code(4, False, 2.0, -1.5, 6),
 }
 
 #: Of ratios m/√v: linear, for every block; rounded by the dither.
 RELATIVE = Code(4, True, 0.0, 1.0, 0)
 
-
-def curve(rho: Any, code: Code) -> Any:
-    """Units of a float32's bits between neighbouring codes."""
-    return (rho + 2) << (22 - code.magnitude_bits)
+NEAREST = -(2**31)  # as a dither's phase: half a code
 
 
-def encode(x: Any, u: Any, code: Code) -> tuple[Any, Any]:
+def distance(k: Any, code: Code) -> Any:
+    """Units of a float32's bits between neighbouring codes, as a power of two's exponent."""
+    return k + (23 - code.magnitude_bits)
+
+
+def encode(x: Any, phase: Any, code: Code) -> tuple[Any, Any]:
     """float32 ``[blocks, n]`` → codes ``[blocks, n]`` and headers ``[blocks, 1]``, both int32.
 
     Args:
         x: values; an unsigned code takes them as not negative. Missing elements of a last block are 0.
-        u: dither in [0, 1), ``[blocks, n]``, or 0.5 for nearest.
+        phase: of the dither (`words.phase`), int32 ``[blocks, n]``: a code is rounded up where it is beyond
+            the rest's share of 2³²; or `NEAREST`.
         code: one of `CODES`.
     """
     most = 2**code.magnitude_bits - 1
@@ -85,26 +90,26 @@ def encode(x: Any, u: Any, code: Code) -> tuple[Any, Any]:
     top = where(stored, found, ONE)
     count = maximum(total(minimum(b, 1)), 1)
     gap = to_float((top >> 8) * count - total(b >> 8)) / to_float(count) * (1.0 / 32768.0)
-    rho = to_int(gap * (2.0 * code.slope) + (2.0 * code.offset - 2.0))
-    rho = maximum(minimum(rho, minimum(2 * (top >> 23) - 4, code.most)), 0)
-    h = curve(rho, code)
-    scale = (bits(floats(top) / (floats(ONE + most * h) - 1.0)) + 64) & -128
+    # No more than leaves the scale a normal number.
+    octaves = minimum(gap * code.slope + code.offset, to_float(top >> 23) * 0.5)
+    k = maximum(minimum(((bits(octaves) + 0x7FFFFF) >> 23) - 127, code.most), 0)
+    h = distance(k, code)
+    # Up, so that the largest value is not beyond the largest code.
+    scale = (bits(floats(top) * (1.0 / (floats(ONE + (most << h)) - 1.0))) + 255) & -128
     y = floats(b) * (1.0 / floats(scale)) + 1.0
-    c = to_int(to_float(bits(y) - ONE) * (1.0 / to_float(h)) + u)
-    c = minimum(c, most)
+    c = (bits(y) - ONE + ((phase >> (32 - h)) & ((1 << h) - 1))) >> h
     if code.signed:
         c = c | ((bits(x) >> (31 - code.magnitude_bits)) & (1 << code.magnitude_bits))
     else:
         c = maximum(c, minimum(b, 1))
-    header = where(stored, scale | rho, where(found < SMALLEST, 0, NAN))
+    header = where(stored, scale | k, where(found < SMALLEST, 0, NAN))
     return where(stored, c, 0), header
 
 
 def decode(c: Any, header: Any, code: Code) -> Any:
     """Codes ``[blocks, n]`` and headers ``[blocks, 1]`` → float32."""
     magnitude = c & (2**code.magnitude_bits - 1)
-    h = curve(header & 127, code)
-    x = (floats(ONE + magnitude * h) - 1.0) * floats(header & -128)
+    x = (floats(ONE + (magnitude << distance(header & 7, code))) - 1.0) * floats(header & -128)
     if code.signed:
         sign = (c & (1 << code.magnitude_bits)) << (31 - code.magnitude_bits)
         x = floats(bits(x) | sign)
@@ -119,12 +124,12 @@ def root(v: Any) -> Any:
     return floats((bits(v) >> 1) + 0x1FC00000)
 
 
-def encode_relative(m: Any, v: Any, u: Any, code: Code) -> tuple[Any, Any]:
+def encode_relative(m: Any, v: Any, phase: Any, code: Code) -> tuple[Any, Any]:
     """`encode` of m in units of the root of v, both float32 ``[blocks, n]``.
 
     ``v`` is to be what `decode_relative` will have: v as it is kept, decoded again.
     """
-    return encode(m / root(v), u, code)
+    return encode(m / root(v), phase, code)
 
 
 def decode_relative(c: Any, header: Any, v: Any, code: Code) -> Any:

@@ -23,27 +23,26 @@ def nearest_bfloat16(x: Any) -> Any:
     return where(x == x, rounded, (b >> 16) | 0x40) & 0xFFFF
 
 
-def stochastic_bfloat16(x: Any, word: Any) -> Any:
-    """float32 → 16 bits, away from zero in the share of words that the dropped bits are of a unit.
+def stochastic_bfloat16(x: Any, half_word: Any) -> Any:
+    """float32 → 16 bits, away from zero in the share of half words that the dropped bits are of a unit.
 
     What is exactly representable stays; infinities and NaN stay; a finite number stays finite.
     """
     b = bits(x)
-    rounded = (b + (word & 0xFFFF)) >> 16
-    sign, magnitude = rounded & 0x8000, minimum(rounded & 0x7FFF, 0x7F7F)
-    finite = (b & 0x7F800000) != 0x7F800000
-    return where(finite, sign | magnitude, where(x == x, b >> 16, (b >> 16) | 0x40)) & 0xFFFF
+    up = b + half_word
+    finite = where((up & 0x7F800000) == 0x7F800000, b, up)  # an infinity's dropped bits are 0
+    return (where(x == x, finite, b | 0x400000) >> 16) & 0xFFFF
 
 
-def stochastic_float16(x: Any, word: Any) -> Any:
+def stochastic_float16(x: Any, half_word: Any) -> Any:
     """float32 → a float32 that float16 holds exactly, likewise; beyond 65520 infinity, as to nearest."""
     b = bits(x)
     sign, magnitude = b & -0x80000000, b & 0x7FFFFFFF
-    normal = minimum((magnitude + (word & 0x1FFF)) & -0x2000, 0x477FE000)  # 65504
+    normal = minimum((magnitude + (half_word & 0x1FFF)) & -0x2000, 0x477FE000)  # 65504
     # Below 2⁻¹⁴ the units are 2⁻²⁴.
     scaled = floats(minimum(magnitude, 0x38800000)) * 16777216.0
     whole = to_int(scaled)
     left = to_int((scaled - to_float(whole)) * 8192.0)
-    subnormal = bits(to_float(whole + ((left + (word & 0x1FFF)) >> 13)) * (1.0 / 16777216.0))
+    subnormal = bits(to_float(whole + ((left + (half_word & 0x1FFF)) >> 13)) * (1.0 / 16777216.0))
     small = where(magnitude < 0x38800000, subnormal, normal)
     return floats(sign | where(magnitude < 0x477FF000, small, maximum(magnitude, 0x7F800000)))

@@ -3,10 +3,10 @@ r"""Random words and dither: functions of a key and an element's index, so of no
 A parameter's state keeps one 64-bit key. Every step uses it and then adds 2⁶⁴/φ, modulo 2⁶⁴: a counter-based
 generator whose whole state is one number in the checkpoint.
 
-`word` is for stochastic rounding of weights: 32 bits that look independent (the mixing constants of
-C. Wellons, "Prospecting for Hash Functions", 2018). `dither` is for moments: a Weyl sequence in time, which
-rounds up in exactly the share of *steps* that is due, where independent words would let a slow average walk
-at random (docs/quantization.md).
+`half_word` is for stochastic rounding of weights: bits that look independent (the mixing constants of
+C. Wellons, "Prospecting for Hash Functions", 2018). `phase` is the dither of moments: a Weyl sequence in
+time, which rounds up in exactly the share of *steps* that is due, where independent words would let a slow
+average walk at random (docs/quantization.md).
 
 ``low`` and ``high`` are the key's halves as int32; arithmetic wraps modulo 2³².
 """
@@ -14,8 +14,6 @@ at random (docs/quantization.md).
 from __future__ import annotations
 
 from typing import Any
-
-from adamantine.formats.ops import to_float
 
 GOLDEN_64 = 0x9E3779B97F4A7C15  # 2⁶⁴/φ, odd: what a step adds to the key
 GOLDEN = -1640531527  # 2³²/φ as int32
@@ -26,7 +24,7 @@ BETWEEN = -1847521883  # 2³²·0.5698402910 (its square): between blocks
 
 
 def word(index: Any, low: int, high: int) -> Any:
-    """32 random bits for the element of this index (int32)."""
+    """32 random bits of this index (int32)."""
     x = (index * GOLDEN + low) ^ high
     x = x ^ ((x >> 16) & 0xFFFF)
     x = x * MIX_1
@@ -35,14 +33,14 @@ def word(index: Any, low: int, high: int) -> Any:
     return x ^ ((x >> 16) & 0xFFFF)
 
 
+def half_word(index: Any, low: int, high: int) -> Any:
+    """16 random bits for the element of this index (int32): its half of a word that two share."""
+    return (word(index >> 1, low, high) >> ((index & 1) << 4)) & 0xFFFF
+
+
 def phase(within: Any, block: Any, high: int, slot: int) -> Any:
     """Where an element's Weyl sequence stands, as 32 bits of [0, 1); each slot has a sequence of its own."""
     return high + within * WITHIN + block * BETWEEN + signed(slot * GOLDEN, 32)
-
-
-def dither(within: Any, block: Any, high: int, slot: int) -> Any:
-    """That phase as float32 in [0, 1), a multiple of 2⁻²⁴."""
-    return to_float((phase(within, block, high, slot) >> 8) & 0xFFFFFF) * (1.0 / 16777216.0)
 
 
 def first_key(seed: int, position: int) -> int:

@@ -49,26 +49,27 @@ _HALF = bind_module(half, **OPS)
 _SPLIT = bind_module(split, **OPS)
 _WORDS = bind_module(words, **OPS)
 
-NEAREST = 0.5  # as dither: half a code
+NEAREST = block.NEAREST
 
 
 def encode(
-    x: Tensor, u: Tensor | float, code: Code, kept: Tensor | None = None, elements: Elements | None = None
+    x: Tensor, phases: Tensor | int, code: Code, kept: Tensor | None = None, elements: Elements | None = None
 ) -> tuple[Tensor, Tensor]:
     """float32 ``[n]`` → stored codes (uint8, see `Run.pack`) and headers ``[blocks]``.
 
     Args:
         x: the numbers.
-        u: dither ``[blocks, 128]`` in [0, 1), or `NEAREST`.
+        phases: of the dither, int32 ``[blocks, 128]``, or `NEAREST`.
         code: of `CODES`, or `RELATIVE`.
         kept: the second moment as it is kept, ``[n]``, in units of whose root x is to be; with `RELATIVE`.
         elements: which ones; None: the first n of a parameter.
     """
     elements = elements or Run(0, x.numel(), x.device)
     if kept is None:
-        codes, headers = _BLOCK.encode(elements.blocks(x), u, code)
+        codes, headers = _BLOCK.encode(elements.blocks(x), phases, code)
     else:
-        codes, headers = _BLOCK.encode_relative(elements.blocks(x), elements.blocks(kept.float()), u, code)
+        v = elements.blocks(kept.float())
+        codes, headers = _BLOCK.encode_relative(elements.blocks(x), v, phases, code)
     return elements.pack(codes, code.bits), headers.view(-1)
 
 
@@ -86,21 +87,16 @@ def decode(
     )
 
 
-def dither(elements: Elements, keys: Sequence[int], slot: int) -> Tensor:
-    """That of a rule's slot, float32 ``[blocks, 128]``; ``keys``: of each parameter that is among them."""
-    u: Tensor = _WORDS.dither(*_places(elements, keys), slot)
-    return u
-
-
-def phase(elements: Elements, keys: Sequence[int], slot: int) -> Tensor:
-    """The 32 bits behind that dither, int32 ``[n]``."""
-    return elements.flat(_WORDS.phase(*_places(elements, keys), slot))
+def phases(elements: Elements, keys: Sequence[int], slot: int) -> Tensor:
+    """Of the dither of a rule's slot, int32 ``[blocks, 128]``; ``keys``: of each parameter among them."""
+    found: Tensor = _WORDS.phase(*_places(elements, keys), slot)
+    return found
 
 
 def stochastic(x: Tensor, elements: Elements, keys: Sequence[int], dtype: torch.dtype) -> Tensor:
     """float32 ``[n]`` → bfloat16 or float16, rounded by the words of these elements."""
     low, high = map(elements.by_element, zip(*map(words.halves, keys), strict=True))
-    word = _WORDS.word(elements.index(), low, high)
+    word = _WORDS.half_word(elements.index(), low, high)
     if dtype == torch.bfloat16:
         return _bfloat16(_HALF.stochastic_bfloat16(x, word))
     rounded: Tensor = _HALF.stochastic_float16(x, word)

@@ -117,11 +117,11 @@ class Stored:
         if code is None:
             self._slots[place][elements.here].copy_(new)
             return
-        u: Tensor | float = codecs.NEAREST
+        phases: Tensor | int = codecs.NEAREST
         if self._how.is_dithered(place):
-            u = codecs.dither(elements, self._keys, place)
+            phases = codecs.phases(elements, self._keys, place)
         kept = None if partner is None else self._read_slot(partner, elements)
-        found = codecs.encode(new.float(), u, code, kept, elements)
+        found = codecs.encode(new.float(), phases, code, kept, elements)
         for stored, part in zip(self._coded(place, elements, code), found, strict=True):
             stored.copy_(part)
 
@@ -140,7 +140,7 @@ class Stored:
             return
         phases = None
         if self._weights == "split8":
-            phases = codecs.phase(elements, self._keys, _SPLIT8_SLOT)
+            phases = elements.flat(codecs.phases(elements, self._keys, _SPLIT8_SLOT))
         short, left = codecs.split_off(new, self._weights, theta.dtype, phases)
         theta.copy_(short)
         self._residual[elements.here].copy_(left)
