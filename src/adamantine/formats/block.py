@@ -57,10 +57,10 @@ class Code:
 
 #: By measurement (benchmarks/quantization.py).
 CODES = {
-    (8, True): Code(8, True, 2.0, -2.5, 6),
-    (8, False): Code(8, False, 2.0, -0.5, 6),
-    (4, True): Code(4, True, 2.0, -2.5, 3),
-    (4, False): Code(4, False, 2.0, -1.5, 6),
+    (8, True): Code(8, True, 2.0, -3.0, 6),
+    (8, False): Code(8, False, 2.1, -1.5, 6),
+    (4, True): Code(4, True, 1.8, -3.0, 3),
+    (4, False): Code(4, False, 1.8, -1.5, 6),
 }
 
 #: Of ratios m/√v: linear, for every block; rounded by the dither.
@@ -94,10 +94,9 @@ def encode(x: Any, phase: Any, code: Code) -> tuple[Any, Any]:
     octaves = minimum(gap * code.slope + code.offset, to_float(top >> 23) * 0.5)
     k = maximum(minimum(((bits(octaves) + 0x7FFFFF) >> 23) - 127, code.most), 0)
     h = distance(k, code)
-    # Up, so that the largest value is not beyond the largest code.
-    scale = (bits(floats(top) * (1.0 / (floats(ONE + (most << h)) - 1.0))) + 255) & -128
+    scale = (bits(floats(top) * (1.0 / (floats(ONE + (most << h)) - 1.0))) + 64) & -128
     y = floats(b) * (1.0 / floats(scale)) + 1.0
-    c = (bits(y) - ONE + ((phase >> (32 - h)) & ((1 << h) - 1))) >> h
+    c = minimum((bits(y) - ONE + ((phase >> (32 - h)) & ((1 << h) - 1))) >> h, most)
     if code.signed:
         c = c | ((bits(x) >> (31 - code.magnitude_bits)) & (1 << code.magnitude_bits))
     else:
