@@ -79,8 +79,8 @@ def encode(x: Any, phase: Any, code: Code) -> tuple[Any, Any]:
 
     Args:
         x: values; an unsigned code takes them as not negative. Missing elements of a last block are 0.
-        phase: of the dither (`words.phase`, at least 2²¹ from both ends), int32 ``[blocks, n]``: a code is
-            rounded up where it is beyond the rest's share of 2³²; or `NEAREST`.
+        phase: of the dither (`words.phase`), int32 ``[blocks, n]``: a code is rounded up where it is beyond
+            the rest's share of 2³²; or `NEAREST`.
         code: one of `CODES`.
     """
     most = 2**code.magnitude_bits - 1
