@@ -4,6 +4,7 @@
 constexpr std::int32_t ONE = 0x3F800000;
 constexpr std::int32_t SMALLEST = 0x00800000;
 constexpr std::int32_t NOT_A_NUMBER = 0x7FC00000;
+constexpr std::uint32_t NEAREST = 0x80000000;
 
 template <int bits_, bool is_signed_, bool is_relative = false>
 struct BlockCode {
@@ -12,50 +13,21 @@ struct BlockCode {
   static constexpr bool is_dithered = !is_signed || is_relative;
   static constexpr int magnitude_bits = bits - is_signed;
   static constexpr std::int32_t most = (1 << magnitude_bits) - 1;
-  static constexpr float slope = is_relative ? 0.0f : 2.25f;
-  static constexpr float offset = is_relative ? 1.0f : is_signed ? -3.0f : bits == 8 ? -0.5f : -1.5f;
-  static constexpr std::int32_t most_rho = is_relative ? 0 : bits == 4 && is_signed ? 14 : 126;
+  static constexpr float slope = is_relative ? 0.0f : bits == 4 ? 1.8f : is_signed ? 2.0f : 2.1f;
+  static constexpr float offset = is_relative ? 1.0f : is_signed ? -3.0f : -1.5f;
+  static constexpr std::int32_t most_k = is_relative ? 0 : bits == 4 && is_signed ? 3 : 6;
 };
 
 ADAMANTINE_INLINE std::int32_t bits(float x) { return std::bit_cast<std::int32_t>(x); }
 ADAMANTINE_INLINE float floats(std::int32_t i) { return std::bit_cast<float>(i); }
 ADAMANTINE_INLINE float to_float(std::int32_t i) { return static_cast<float>(i); }
-ADAMANTINE_INLINE std::int32_t to_int(float x) { return static_cast<std::int32_t>(x); }
 ADAMANTINE_INLINE std::int32_t smaller(std::int32_t x, std::int32_t y) { return x < y ? x : y; }
 ADAMANTINE_INLINE std::int32_t larger(std::int32_t x, std::int32_t y) { return x > y ? x : y; }
-ADAMANTINE_INLINE std::uint32_t larger(std::uint32_t x, std::uint32_t y) { return x > y ? x : y; }
 
+// Between neighbouring codes, as the exponent of a power of two.
 template <class Code>
-ADAMANTINE_INLINE std::int32_t curve(std::int32_t rho) {
-  return (rho + 2) << (22 - Code::magnitude_bits);
-}
-
-// A register of codes, by hand: compilers widen a byte twice, and to four registers at a time.
-#if defined(__AVX512F__)
-constexpr std::size_t kLanes = 16;
-#elif defined(__AVX2__)
-constexpr std::size_t kLanes = 8;
-#else
-constexpr std::size_t kLanes = 4;
-#endif
-using Ints = std::int32_t __attribute__((vector_size(4 * kLanes)));
-using Floats = float __attribute__((vector_size(4 * kLanes)));
-
-ADAMANTINE_INLINE Ints widen(const std::uint8_t* bytes) {
-#if defined(__AVX512F__)
-  // Masked by all: GCC 12 warns of the plain one's own header.
-  return (Ints)_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-#elif defined(__AVX2__)
-  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
-#elif defined(__SSE4_1__)
-  int four;
-  std::memcpy(&four, bytes, sizeof four);
-  return (Ints)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
-#else
-  Ints wide;
-  for (std::size_t i = 0; i < kLanes; ++i) wide[i] = bytes[i];
-  return wide;
-#endif
+ADAMANTINE_INLINE std::int32_t distance(std::int32_t k) {
+  return k + (23 - Code::magnitude_bits);
 }
 
 // What of a block decides how it is stored.
@@ -76,127 +48,146 @@ ADAMANTINE_ONCE Found find_among_zeros(const float* x) {
 }
 
 // Few blocks hold a zero: these are looked at once more, and in the others there is nothing to count.
-ADAMANTINE_INLINE Found find(const float* x) {
-  std::uint32_t last = 0;  // the largest b - 1, which of a zero is the largest of all
-  std::int32_t total = 0;
-  ADAMANTINE_INDEPENDENT
-  for (std::size_t i = 0; i < kCodeBlock; ++i) {
-    const std::int32_t b = bits(x[i]) & 0x7FFFFFFF;
-    last = larger(last, static_cast<std::uint32_t>(b) - 1);
-    total += b >> 8;
+struct Tally {
+  Words last{};  // the largest b - 1, which of a zero is the largest of all
+  Ints sum{};
+
+  ADAMANTINE_INLINE void add(Lanes x) {
+    const Ints b = (Ints)x.x & 0x7FFFFFFF;
+    last = larger(last, (Words)b - 1);
+    sum += b >> 8;
   }
-  if (last == 0xFFFFFFFFu) return find_among_zeros(x);
-  return {static_cast<std::int32_t>(last + 1), kCodeBlock, total};
+  ADAMANTINE_INLINE Found found(const float* x) const {
+    const std::uint32_t top = largest(last);
+    if (top == 0xFFFFFFFFu) return find_among_zeros(x);
+    return {static_cast<std::int32_t>(top + 1), kCodeBlock, total(sum)};
+  }
+};
+
+ADAMANTINE_INLINE Found find(const float* x) {
+  Tally tally;
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) tally.add(load(x + i));
+  return tally.found(x);
 }
 
 // A tile's blocks side by side, so that what is computed once a block is computed of many at once.
 struct Blocks {
   static constexpr std::size_t most = kTile / kCodeBlock;
-  std::int32_t largest[most], count[most], total[most], header[most];
-  float inverse[most], inverse_h[most];  // of the scale, of the curve
+  std::int32_t largest[most], count[most], total[most];
+  std::int32_t header[most], distance[most];
+  float inverse[most];  // of the scale
+
+  ADAMANTINE_INLINE void put(std::size_t b, const Found& found) {
+    largest[b] = found.largest;
+    count[b] = found.count;
+    total[b] = found.total;
+  }
 };
 
 ADAMANTINE_INLINE bool is_stored(std::int32_t header) { return header != 0 && header != NOT_A_NUMBER; }
 
 template <class Code>
-ADAMANTINE_INLINE std::int32_t header_of(const Found& block) {
-  const std::int32_t found = block.largest;
-  const bool stored = (found >= SMALLEST) & (found < 0x7F800000);
-  const std::int32_t top = stored ? found : ONE;
-  const std::int32_t count = larger(block.count, 1);
-  const float gap = to_float((top >> 8) * count - block.total) / to_float(count) * (1.0f / 32768.0f);
-  std::int32_t rho = to_int(gap * (2.0f * Code::slope) + (2.0f * Code::offset - 2.0f));
-  rho = larger(smaller(rho, smaller(2 * (top >> 23) - 4, Code::most_rho)), 0);
-  const std::int32_t h = curve<Code>(rho);
-  const std::int32_t scale = (bits(floats(top) / (floats(ONE + Code::most * h) - 1.0f)) + 64) & -128;
-  return stored ? scale | rho : found < SMALLEST ? 0 : NOT_A_NUMBER;
-}
-
-// Of a block that is stored; `inverse` is of its scale and `inverse_h` of its curve.
-template <class Code, bool has_zeros>
-ADAMANTINE_INLINE std::int32_t encode(float x, float u, float inverse, float inverse_h) {
-  const std::int32_t b = bits(x) & 0x7FFFFFFF;
-  const float y = floats(b) * inverse + 1.0f;
-  std::int32_t c = to_int(to_float(bits(y) - ONE) * inverse_h + u);
-  c = smaller(c, Code::most);
-  if constexpr (Code::is_signed) {
-    c = c | ((bits(x) >> (31 - Code::magnitude_bits)) & (1 << Code::magnitude_bits));
-  } else {
-    c = larger(c, has_zeros ? smaller(b, 1) : 1);
+ADAMANTINE_ONCE void choose(Blocks& blocks) {
+  for (std::size_t i = 0; i < Blocks::most; ++i) {
+    const std::int32_t found = blocks.largest[i];
+    const bool stored = (found >= SMALLEST) & (found < 0x7F800000);
+    const std::int32_t top = stored ? found : ONE;
+    const std::int32_t count = larger(blocks.count[i], 1);
+    const float gap = to_float((top >> 8) * count - blocks.total[i]) / to_float(count) * (1.0f / 32768.0f);
+    const float asked = gap * Code::slope + Code::offset, allowed = to_float(top >> 23) * 0.5f;
+    const float octaves = asked < allowed ? asked : allowed;
+    const std::int32_t k = larger(smaller(((bits(octaves) + 0x7FFFFF) >> 23) - 127, Code::most_k), 0);
+    const std::int32_t h = distance<Code>(k);
+    const float inverse_top = 1.0f / (floats(ONE + (Code::most << h)) - 1.0f);
+    const std::int32_t scale = (bits(floats(top) * inverse_top) + 64) & -128;
+    blocks.header[i] = stored ? scale | k : found < SMALLEST ? 0 : NOT_A_NUMBER;
+    blocks.distance[i] = h;
+    blocks.inverse[i] = 1.0f / floats(scale);
   }
-  return c;
 }
 
 template <class Code>
-ADAMANTINE_INLINE float decode(std::int32_t c, std::int32_t h, float scale) {
-  const std::int32_t magnitude = c & Code::most;
-  float x = (floats(ONE + magnitude * h) - 1.0f) * scale;
-  if constexpr (Code::is_signed) {
-    const std::uint32_t sign = static_cast<std::uint32_t>(c & (1 << Code::magnitude_bits))
-                               << (31 - Code::magnitude_bits);
-    x = float_of(bits_of(x) | sign);
-  }
-  return x;
-}
-
-template <class Code>
-ADAMANTINE_INLINE void decode_lanes(const std::uint8_t* codes, std::int32_t h, float scale, float* out) {
-  const Ints c = widen(codes);
-  const Ints magnitude = c & Code::most;
-  Floats x = ((Floats)(ONE + magnitude * h) - 1.0f) * scale;
+ADAMANTINE_INLINE Lanes decode(Ints c, std::int32_t h, float scale) {
+  const Ints magnitude = Code::bits == 8 && !Code::is_signed ? c : c & Code::most;
+  Floats x = ((Floats)(ONE + (magnitude << h)) - 1.0f) * scale;
   if constexpr (Code::is_signed) {
     const Ints sign = (c << (31 - Code::magnitude_bits)) & static_cast<std::int32_t>(0x80000000);
     x = (Floats)((Ints)x | sign);
   }
-  std::memcpy(out, &x, sizeof x);
+  return x;
 }
 
-// n codes of a byte each.
+// Of a block that is stored. `below`, of a step, is what makes the rest round up.
+template <class Code, bool has_zeros>
+ADAMANTINE_INLINE Ints encode(Lanes x, Words below, float inverse, std::int32_t h) {
+  const Ints b = (Ints)x.x & 0x7FFFFFFF;
+  const Floats y = (Floats)b * inverse + 1.0f;
+  Ints c = (Ints)(((Words)y + (below - static_cast<std::uint32_t>(ONE))) >> h);
+  if constexpr (Code::is_dithered) c = smaller(c, Ints{} + Code::most);  // to the nearest none is beyond
+  if constexpr (Code::is_signed) {
+    c = c | (((Ints)x.x >> (31 - Code::magnitude_bits)) & (1 << Code::magnitude_bits));
+  } else {
+    const Ints one = Ints{} + 1;
+    c = larger(c, has_zeros ? smaller(b, one) : one);
+  }
+  return c;
+}
+
+// A full block's codes, a byte each.
 template <class Code>
-ADAMANTINE_INLINE void decode_bytes(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
-  const std::int32_t h = curve<Code>(header & 127);
+ADAMANTINE_INLINE void decode_bytes(const std::uint8_t* codes, std::int32_t header, float* x) {
+  const std::int32_t h = distance<Code>(header & 7);
   const float scale = floats(header & -128);
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) decode_lanes<Code>(codes + i, h, scale, x + i);
-  for (; i < n; ++i) x[i] = decode<Code>(codes[i], h, scale);
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(widen(codes + i), h, scale));
 }
 
 template <class Code, bool has_zeros>
-ADAMANTINE_INLINE void encode_bytes(const float* x, std::size_t n, std::uint32_t phase, float inverse, float inverse_h,
+ADAMANTINE_INLINE void encode_bytes(const float* x, std::uint32_t phase, float inverse, std::int32_t h,
                                     std::uint8_t* codes) {
-  ADAMANTINE_INDEPENDENT
-  for (std::size_t i = 0; i < n; ++i) {
-    const float u = !Code::is_dithered ? 0.5f : dither(phase + static_cast<std::uint32_t>(i) * WITHIN);
-    codes[i] = static_cast<std::uint8_t>(encode<Code, has_zeros>(x[i], u, inverse, inverse_h));
+  Words at = phase + lane_numbers() * WITHIN;
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) {
+    const Words below = Code::is_dithered ? at >> (32 - h) : Words{} + (NEAREST >> (32 - h));
+    narrow(encode<Code, has_zeros>(load(x + i), below, inverse, h), codes + i);
+    at += static_cast<std::uint32_t>(kLanes) * WITHIN;
   }
 }
 
-// n codes, at most a block, as they lie: a byte each, or two a byte of which the first half is low.
+// n codes, at most a block, as they lie: a byte each, or two a byte of which the first half is low. The numbers
+// are a full block.
 template <class Code>
 ADAMANTINE_INLINE void decode_block(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
+  if (Code::bits == 8 && n == kCodeBlock) {
+    decode_bytes<Code>(codes, header, x);
+    return;
+  }
+  std::uint8_t bytes[kCodeBlock + kLanes] = {};  // more than a block, or GCC 12 warns that n could be more
   if constexpr (Code::bits == 8) {
-    decode_bytes<Code>(codes, n, header, x);
+    std::memcpy(bytes, codes, n);
   } else {
-    std::uint8_t bytes[kCodeBlock];
     const std::size_t half = (n + 1) / 2;
     for (std::size_t i = 0; i < half; ++i) bytes[i] = codes[i] & 15;
-    for (std::size_t i = 0; i < n - half; ++i) bytes[half + i] = codes[i] >> 4;
-    decode_bytes<Code>(bytes, n, header, x);
+    for (std::size_t i = half; i < n; ++i) bytes[i] = codes[i - half] >> 4;
   }
+  decode_bytes<Code>(bytes, header, x);
 }
 
 template <class Code, bool has_zeros>
-ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t phase, float inverse, float inverse_h,
+ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t phase, float inverse, std::int32_t h,
                                     std::uint8_t* codes) {
+  if (Code::bits == 8 && n == kCodeBlock) {
+    encode_bytes<Code, has_zeros>(x, phase, inverse, h, codes);
+    return;
+  }
+  std::uint8_t bytes[kCodeBlock];
+  encode_bytes<Code, has_zeros>(x, phase, inverse, h, bytes);
   if constexpr (Code::bits == 8) {
-    encode_bytes<Code, has_zeros>(x, n, phase, inverse, inverse_h, codes);
+    std::memcpy(codes, bytes, n);
   } else {
-    std::uint8_t bytes[kCodeBlock];
-    encode_bytes<Code, has_zeros>(x, kCodeBlock, phase, inverse, inverse_h, bytes);  // what fills the block up is 0
-    const std::size_t half = (n + 1) / 2;
+    const std::size_t half = (n + 1) / 2;  // what fills the block up is 0
     for (std::size_t i = 0; i < half; ++i) codes[i] = static_cast<std::uint8_t>(bytes[i] | bytes[half + i] << 4);
   }
 }
 
 // √v within 6 %, and for every v a positive number.
 ADAMANTINE_INLINE float root(float v) { return floats((bits(v) >> 1) + 0x1FC00000); }
+ADAMANTINE_INLINE Lanes root(Lanes v) { return (Floats)(((Ints)v.x >> 1) + 0x1FC00000); }

@@ -48,28 +48,31 @@ ADAMANTINE_INLINE void encode(float x, Float16& out) {
   out.bits = static_cast<std::uint16_t>(half | (sign >> 16));
 }
 
-// src/adamantine/formats/half.py: away from zero in the share of words that the dropped bits are of a unit.
-ADAMANTINE_INLINE void encode(float x, std::uint32_t word, BFloat16& out) {
-  const std::uint32_t b = bits_of(x);
-  const std::uint32_t rounded = (b + (word & 0xFFFF)) >> 16;
-  const std::uint32_t sign = rounded & 0x8000,
-                      magnitude = where((rounded & 0x7FFF) < 0x7F7F, rounded & 0x7FFF, 0x7F7Fu);
-  const bool finite = (b & 0x7F800000u) != 0x7F800000u;
-  const std::uint32_t special = where(x == x, b >> 16, (b >> 16) | 0x40);
-  out.bits = static_cast<std::uint16_t>(where(finite, sign | magnitude, special));
+// src/adamantine/formats/half.py: away from zero in the share of half words that the dropped bits are of a unit.
+ADAMANTINE_INLINE void encode(float x, std::uint32_t half_word, BFloat16& out) {
+  const std::uint32_t b = bits_of(x), up = b + half_word;
+  const std::uint32_t finite = where((up & 0x7F800000u) == 0x7F800000u, b, up);
+  out.bits = static_cast<std::uint16_t>(where(x == x, finite, b | 0x400000u) >> 16);
+}
+
+ADAMANTINE_INLINE void stochastic(Lanes x, Words half_words, BFloat16* out) {
+  const Words b = (Words)x.x, up = b + half_words;
+  const Words finite = (up & 0x7F800000u) == 0x7F800000u ? b : up;
+  const Halves upper = __builtin_convertvector((x.x == x.x ? finite : b | 0x400000u) >> 16, Halves);
+  std::memcpy(out, &upper, sizeof upper);
 }
 
 // To a float that float16 holds exactly.
-ADAMANTINE_INLINE float stochastic_float16(float x, std::uint32_t word) {
+ADAMANTINE_INLINE float stochastic_float16(float x, std::uint32_t half_word) {
   const std::uint32_t b = bits_of(x);
   const std::uint32_t sign = b & 0x80000000u, magnitude = b & 0x7FFFFFFFu;
-  const std::uint32_t above = (magnitude + (word & 0x1FFF)) & ~std::uint32_t{0x1FFF};
+  const std::uint32_t above = (magnitude + (half_word & 0x1FFF)) & ~std::uint32_t{0x1FFF};
   const std::uint32_t normal = where(above < 0x477FE000u, above, 0x477FE000u);  // 65504
   // Below 2^-14 the units are 2^-24.
   const float scaled = float_of(where(magnitude < 0x38800000u, magnitude, 0x38800000u)) * 16777216.0f;
   const std::int32_t whole = static_cast<std::int32_t>(scaled);
   const auto left = static_cast<std::int32_t>((scaled - static_cast<float>(whole)) * 8192.0f);
-  const std::int32_t up = (left + static_cast<std::int32_t>(word & 0x1FFF)) >> 13;
+  const std::int32_t up = (left + static_cast<std::int32_t>(half_word & 0x1FFF)) >> 13;
   const std::uint32_t subnormal = bits_of(static_cast<float>(whole + up) * (1.0f / 16777216.0f));
   // By masks: of `where` GCC makes branches around the conversions, and loops with branches are not vectorized.
   const auto mask = [](bool condition) { return 0u - static_cast<std::uint32_t>(condition); };

@@ -10,6 +10,7 @@
 
 #include <bit>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -34,6 +35,7 @@ struct List {};
 constexpr std::size_t kLine = 64;  // bytes that memory comes in
 
 #include "arithmetic.hpp"
+#include "lanes.hpp"
 #include "codecs.hpp"
 #include "words.hpp"
 #include "split.hpp"
@@ -103,12 +105,17 @@ Rule rule_of(const Row& row) {
   return rule;
 }
 
+template <class T>
+Numbers<T> numbers_of(const Row& row) {
+  return {static_cast<T>(row.grad_scale), static_cast<T>(row.couple), static_cast<T>(row.shrink),
+          static_cast<T>(row.eta)};
+}
+
 template <class Rule, class T, Form form, std::size_t... k>
 ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::size_t start, std::size_t stop,
                                  std::index_sequence<k...>) {
   const auto rule = rule_of<Rule, T>(row);
-  const Numbers<T> numbers{static_cast<T>(row.grad_scale), static_cast<T>(row.couple), static_cast<T>(row.shrink),
-                           static_cast<T>(row.eta)};
+  const auto numbers = numbers_of<T>(row);
   const bool direct = streams.theta_type == streams.g_type && ((streams.theta_type == streams.slot_types[k]) && ...) &&
                       size_of(streams.theta_type) == sizeof(T) && ((streams.codes[k] == Code::none) && ...);
   if (direct) {
@@ -116,45 +123,53 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
               stop - start, (reinterpret_cast<T*>(streams.slots[k]) + start)...);
   } else {
     alignas(64) T tiles[2 + kMaxSlots][kTile];
+    Blocks blocks[1 + sizeof...(k)];
     // Where little is read in place, the next tile's memory is asked for bit by bit while the divider is waited for.
-    const bool asks = size_of(streams.theta_type) == 2 &&
-                      ((streams.codes[k] != Code::none || size_of(streams.slot_types[k]) == 2) || ...);
+    const bool asks = size_of(streams.theta_type) == 2 && ((size_of(streams.slot_types[k]) == 2) || ...);
     for (std::size_t i = start; i < stop; i += kTile) {
       const std::size_t n = stop - i < kTile ? stop - i : kTile;
       T* theta = open_theta(streams, i, n, tiles[0]);
       const T* g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
-      T* slot[1 + sizeof...(k)];
-      open_slots(streams, sizeof...(k), i, n, tiles + 2, slot);
+      T* slots[1 + sizeof...(k)] = {open_slot(streams, k, i, n, tiles[2 + k])...};
+      relate(streams, sizeof...(k), slots, n);
       for (std::size_t j = 0, size = n; j < n; j += size) {
         if (asks) {
           if (i + j + kTile < stop) ask_ahead(streams, i + j + kTile, sizeof...(k));
           size = n - j < kCodeBlock ? n - j : kCodeBlock;
         }
-        run<form>(rule, numbers, theta + j, g + j, size, (slot[k] + j)...);
+        run<form>(rule, numbers, theta + j, g + j, size, (slots[k] + j)...);
       }
       close_theta(streams, i, n, theta);
-      close_slots(streams, sizeof...(k), i, n, slot, tiles[1]);
+      close_slots(streams, sizeof...(k), i, n, slots, blocks, tiles[1]);
     }
   }
 }
 
-template <class Rule, class T, Form form>
+#include "coded.hpp"
+
+template <class Rule, class Wide, class T, Form form>
 void step_entry(const Row& row, const Streams& streams, std::size_t start, std::size_t stop) {
   constexpr std::size_t slots = words(Rule::text.slots);
   static_assert(slots <= kMaxSlots);
-  step_over<Rule, T, form>(row, streams, start, stop, std::make_index_sequence<slots>{});
+  constexpr auto places = std::make_index_sequence<slots>{};
+  if constexpr (std::is_same_v<T, float> && slots > 0) {
+    bool is_coded = false;
+    for (std::size_t k = 0; k < slots; ++k) is_coded |= streams.codes[k] != Code::none;
+    if (is_coded) return step_coded<Wide, form>(row, streams, start, stop, places);
+  }
+  step_over<Rule, T, form>(row, streams, start, stop, places);
 }
 
-template <class... Single, class... Double>
-const RuleKernels* rule_table(List<Single...>, List<Double...>) {
+template <class... Single, class... Double, class... Wide>
+const RuleKernels* rule_table(List<Single...>, List<Double...>, List<Wide...>) {
   static const RuleKernels table[] = {
       {Single::text.name,
        Single::text.slots,
        Single::text.scalars,
-       {{step_entry<Single, float, Form::plain>, step_entry<Single, float, Form::coupled>,
-         step_entry<Single, float, Form::cautious>},
-        {step_entry<Double, double, Form::plain>, step_entry<Double, double, Form::coupled>,
-         step_entry<Double, double, Form::cautious>}}}...,
+       {{step_entry<Single, Wide, float, Form::plain>, step_entry<Single, Wide, float, Form::coupled>,
+         step_entry<Single, Wide, float, Form::cautious>},
+        {step_entry<Double, Wide, double, Form::plain>, step_entry<Double, Wide, double, Form::coupled>,
+         step_entry<Double, Wide, double, Form::cautious>}}}...,
   };
   return table;
 }
@@ -234,7 +249,7 @@ void traffic(const std::byte* const* reads, std::size_t n_reads, std::byte* cons
 const Kernels& kernels() {
   static const Kernels all = {
       ADAMANTINE_TARGET_NAME,
-      rule_table(Rules<float>{}, Rules<double>{}),
+      rule_table(Rules<float>{}, Rules<double>{}, Rules<Lanes>{}),
       length(Rules<float>{}),
       {squares<float>, squares<double>, squares<BFloat16>, squares<Float16>},
       traffic,

@@ -169,10 +169,10 @@ struct Lion {
 // src/adamantine/rules/arctan2.py.
 template <class T>
 ADAMANTINE_INLINE T arctan2(T y, T x) {
-  const bool negative = y < T(0);
+  const auto negative = y < T(0);
   const T a = where(negative, -y, y);
-  const bool steep = a > T(1.8) * x;
-  const bool flat = T(1.8) * a <= x;
+  const auto steep = a > T(1.8) * x;
+  const auto flat = T(1.8) * a <= x;
   const T numerator = where(steep, -x, where(flat, a, a - x));
   const T denominator = where(steep, a, where(flat, x, a + x));
   T t = numerator / where(denominator == T(0), T(1), denominator);

@@ -42,18 +42,27 @@ ADAMANTINE_INLINE void close_dense(std::byte*, DType, std::size_t, std::size_t, 
 
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, BFloat16* theta) {
-  const auto first = static_cast<std::uint32_t>(start), count = static_cast<std::uint32_t>(n);
-  ADAMANTINE_INDEPENDENT
-  for (std::uint32_t i = 0; i < count; ++i) encode(tile[i], word(first + i, low, high), theta[i]);
+  const auto first = static_cast<std::int32_t>(start);
+  const Words numbers = lane_numbers();
+  std::size_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    const Words pairs = static_cast<std::uint32_t>((first + static_cast<std::int32_t>(i)) >> 1) + numbers;
+    const Words words = word(pairs, low, high);
+    std::uint16_t halves[2 * kLanes];  // in the order of the elements
+    std::memcpy(halves, &words, sizeof halves);
+    stochastic(load(tile + i), widen(halves), theta + i);
+    stochastic(load(tile + i + kLanes), widen(halves + kLanes), theta + i + kLanes);
+  }
+  for (; i < n; ++i) encode(tile[i], half_word(first + static_cast<std::int32_t>(i), low, high), theta[i]);
 }
 
 // In two loops, since GCC vectorizes each and not both in one.
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, Float16* theta) {
-  const auto first = static_cast<std::uint32_t>(start), count = static_cast<std::uint32_t>(n);
+  const auto first = static_cast<std::int32_t>(start), count = static_cast<std::int32_t>(n);
   alignas(64) float rounded[kTile];
   ADAMANTINE_INDEPENDENT
-  for (std::uint32_t i = 0; i < count; ++i) rounded[i] = stochastic_float16(tile[i], word(first + i, low, high));
+  for (std::int32_t i = 0; i < count; ++i) rounded[i] = stochastic_float16(tile[i], half_word(first + i, low, high));
   encode_tile<Float16>(rounded, n, reinterpret_cast<std::byte*>(theta));
 }
 
@@ -152,54 +161,50 @@ ADAMANTINE_INLINE double* open_theta(const Streams& streams, std::size_t start, 
 }
 ADAMANTINE_INLINE void close_theta(const Streams&, std::size_t, std::size_t, const double*) {}
 
-// Slots in blocks: of all tiles only a tensor's last one holds a block that is not full.
+// Slots in blocks: of all tiles only a tensor's last one holds a block that is not full. Its numbers are zeros beyond
+// the tensor.
 
 template <class Code>
 constexpr std::size_t bytes_of(std::size_t n) {
   return Code::bits == 8 ? n : (n + 1) / 2;
 }
 
-template <class Code>
-ADAMANTINE_ONCE void decode_blocks(const std::uint8_t* codes, const std::int32_t* headers, std::size_t n, float* tile) {
-  std::size_t i = 0;
-  for (; i + kCodeBlock <= n; i += kCodeBlock, codes += bytes_of<Code>(kCodeBlock)) {
-    decode_block<Code>(codes, kCodeBlock, *headers++, tile + i);
-  }
-  if (i < n) decode_block<Code>(codes, n - i, *headers, tile + i);
+constexpr std::size_t blocks_of(std::size_t n) { return (n + kCodeBlock - 1) / kCodeBlock; }
+constexpr std::size_t left_of(std::size_t n, std::size_t b) {
+  return n - b * kCodeBlock < kCodeBlock ? n - b * kCodeBlock : kCodeBlock;
 }
 
 template <class Code>
-ADAMANTINE_ONCE void encode_blocks(float* tile, std::size_t start, std::size_t n, std::uint32_t high,
-                                   std::uint32_t slot, std::uint8_t* codes, std::int32_t* headers) {
-  const std::size_t blocks = (n + kCodeBlock - 1) / kCodeBlock;
-  for (std::size_t i = n; i < blocks * kCodeBlock; ++i) tile[i] = 0.0f;
-  Blocks all;
-  for (std::size_t b = 0; b < Blocks::most; ++b) {
-    const Found found = b < blocks ? find(tile + b * kCodeBlock) : Found{0, 0, 0};
-    all.largest[b] = found.largest;
-    all.count[b] = found.count;
-    all.total[b] = found.total;
+ADAMANTINE_ONCE void decode_blocks(const std::uint8_t* codes, const std::int32_t* headers, std::size_t n, float* tile) {
+  for (std::size_t b = 0; b < blocks_of(n); ++b, codes += bytes_of<Code>(kCodeBlock)) {
+    decode_block<Code>(codes, left_of(n, b), headers[b], tile + b * kCodeBlock);
   }
-  for (std::size_t b = 0; b < Blocks::most; ++b) {
-    const std::int32_t header = header_of<Code>({all.largest[b], all.count[b], all.total[b]});
-    all.header[b] = header;
-    all.inverse[b] = 1.0f / floats(header & -128);
-    all.inverse_h[b] = 1.0f / to_float(curve<Code>(header & 127));
-  }
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t i = b * kCodeBlock;
-    const std::size_t count = n - i < kCodeBlock ? n - i : kCodeBlock;
+}
+
+template <class Code>
+ADAMANTINE_ONCE void encode_blocks(const float* tile, std::size_t start, std::size_t n, std::uint32_t high,
+                                   std::uint32_t slot, Blocks& blocks, std::uint8_t* codes, std::int32_t* headers) {
+  choose<Code>(blocks);
+  for (std::size_t b = 0; b < blocks_of(n); ++b) {
+    const float* x = tile + b * kCodeBlock;
+    const std::size_t count = left_of(n, b);
     const std::uint32_t first = phase(0, static_cast<std::uint32_t>(start / kCodeBlock + b), high, slot);
     std::uint8_t* at = codes + b * bytes_of<Code>(kCodeBlock);
-    headers[b] = all.header[b];
+    headers[b] = blocks.header[b];
     if (!is_stored(headers[b])) {
-      for (std::size_t j = 0; j < bytes_of<Code>(count); ++j) at[j] = 0;
-    } else if (all.count[b] == kCodeBlock) {
-      encode_block<Code, false>(tile + i, kCodeBlock, first, all.inverse[b], all.inverse_h[b], at);
+      std::memset(at, 0, bytes_of<Code>(count));
+    } else if (blocks.count[b] == kCodeBlock) {
+      encode_block<Code, false>(x, count, first, blocks.inverse[b], blocks.distance[b], at);
     } else {
-      encode_block<Code, true>(tile + i, count, first, all.inverse[b], all.inverse_h[b], at);
+      encode_block<Code, true>(x, count, first, blocks.inverse[b], blocks.distance[b], at);
     }
   }
+}
+
+// What a tile's blocks hold, where it was not seen on the way.
+ADAMANTINE_ONCE void find_blocks(float* tile, std::size_t n, Blocks& blocks) {
+  for (std::size_t i = n; i < blocks_of(n) * kCodeBlock; ++i) tile[i] = 0.0f;
+  for (std::size_t b = 0; b < blocks_of(n); ++b) blocks.put(b, find(tile + b * kCodeBlock));
 }
 
 template <class Visitor>
@@ -220,10 +225,10 @@ ADAMANTINE_INLINE void open_blocks(const Streams& streams, std::size_t k, std::s
 }
 
 ADAMANTINE_INLINE void close_blocks(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
-                                    float* tile) {
+                                    const float* tile, Blocks& blocks) {
   with_code(streams.codes[k], [&](auto code) {
     auto* codes = reinterpret_cast<std::uint8_t*>(streams.slots[k]) + bytes_of<decltype(code)>(start);
-    encode_blocks<decltype(code)>(tile, start, n, streams.high, static_cast<std::uint32_t>(k), codes,
+    encode_blocks<decltype(code)>(tile, start, n, streams.high, static_cast<std::uint32_t>(k), blocks, codes,
                                   streams.headers[k] + start / kCodeBlock);
   });
 }
@@ -235,10 +240,11 @@ ADAMANTINE_INLINE float* open_slot(const Streams& streams, std::size_t k, std::s
   return tile;
 }
 
+// `blocks` is what was seen of the numbers.
 ADAMANTINE_INLINE void close_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
-                                  float* tile) {
+                                  const float* tile, Blocks& blocks) {
   if (streams.codes[k] == Code::none) return close_dense(streams.slots[k], streams.slot_types[k], start, n, tile);
-  close_blocks(streams, k, start, n, tile);
+  close_blocks(streams, k, start, n, tile, blocks);
 }
 
 ADAMANTINE_INLINE double* open_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
@@ -251,11 +257,12 @@ ADAMANTINE_INLINE double* open_slot(const Streams& streams, std::size_t k, std::
 }
 
 ADAMANTINE_INLINE void close_slot(const Streams& streams, std::size_t k, std::size_t start, std::size_t n,
-                                  const double* tile) {
+                                  const double* tile, Blocks& blocks) {
   if (streams.codes[k] == Code::none) return;
   alignas(64) float numbers[kTile];
   for (std::size_t i = 0; i < n; ++i) numbers[i] = static_cast<float>(tile[i]);
-  close_blocks(streams, k, start, n, numbers);
+  find_blocks(numbers, n, blocks);
+  close_blocks(streams, k, start, n, numbers, blocks);
 }
 
 // Relative slots are opened after their partners, and closed after these, in units of what is kept of them.
@@ -273,24 +280,26 @@ ADAMANTINE_ONCE void over_root(T* tile, const T* v, std::size_t n) {
 }
 
 template <class T>
-ADAMANTINE_INLINE void open_slots(const Streams& streams, std::size_t count, std::size_t start, std::size_t n,
-                                  T (*tiles)[kTile], T** slots) {
-  for (std::size_t k = 0; k < count; ++k) slots[k] = open_slot(streams, k, start, n, tiles[k]);
+ADAMANTINE_INLINE void relate(const Streams& streams, std::size_t count, T** slots, std::size_t n) {
   for (std::size_t k = 0; k < count; ++k) {
     if (streams.codes[k] == Code::relative4) times_root(slots[k], slots[streams.partners[k]], n);
   }
 }
 
+ADAMANTINE_INLINE void find_again(float* tile, std::size_t n, Blocks& blocks) { find_blocks(tile, n, blocks); }
+ADAMANTINE_INLINE void find_again(double*, std::size_t, Blocks&) {}  // looked at as it is closed
+
 template <class T>
 ADAMANTINE_INLINE void close_slots(const Streams& streams, std::size_t count, std::size_t start, std::size_t n,
-                                   T** slots, T* spare) {
+                                   T** slots, Blocks* blocks, T* spare) {
   for (std::size_t k = 0; k < count; ++k) {
-    if (streams.codes[k] != Code::relative4) close_slot(streams, k, start, n, slots[k]);
+    if (streams.codes[k] != Code::relative4) close_slot(streams, k, start, n, slots[k], blocks[k]);
   }
   for (std::size_t k = 0; k < count; ++k) {
     if (streams.codes[k] != Code::relative4) continue;
     over_root(slots[k], open_slot(streams, streams.partners[k], start, n, spare), n);
-    close_slot(streams, k, start, n, slots[k]);
+    find_again(slots[k], n, blocks[k]);
+    close_slot(streams, k, start, n, slots[k], blocks[k]);
   }
 }
 

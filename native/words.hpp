@@ -6,8 +6,10 @@ constexpr std::uint32_t MIX_2 = 0x846CA68Bu;
 constexpr std::uint32_t WITHIN = 0xC13FA9A9u;
 constexpr std::uint32_t BETWEEN = 0x91E10DA5u;
 
-ADAMANTINE_INLINE std::uint32_t word(std::uint32_t index, std::uint32_t low, std::uint32_t high) {
-  std::uint32_t x = (index * GOLDEN + low) ^ high;
+// Of one index, or of a register of them.
+template <class Index>
+ADAMANTINE_INLINE Index word(Index index, std::uint32_t low, std::uint32_t high) {
+  Index x = (index * GOLDEN + low) ^ high;
   x = x ^ (x >> 16);
   x = x * MIX_1;
   x = x ^ (x >> 15);
@@ -15,12 +17,11 @@ ADAMANTINE_INLINE std::uint32_t word(std::uint32_t index, std::uint32_t low, std
   return x ^ (x >> 16);
 }
 
+ADAMANTINE_INLINE std::uint32_t half_word(std::int32_t index, std::uint32_t low, std::uint32_t high) {
+  return (word(static_cast<std::uint32_t>(index >> 1), low, high) >> ((index & 1) << 4)) & 0xFFFF;
+}
+
 ADAMANTINE_INLINE std::uint32_t phase(std::uint32_t within, std::uint32_t block, std::uint32_t high,
                                       std::uint32_t slot) {
   return high + within * WITHIN + block * BETWEEN + slot * GOLDEN;
-}
-
-// Of such a phase, in [0, 1).
-ADAMANTINE_INLINE float dither(std::uint32_t phase) {
-  return static_cast<float>(static_cast<std::int32_t>(phase >> 8)) * (1.0f / 16777216.0f);
 }

@@ -102,12 +102,12 @@ def encode_slot(x, name, signed, slot, v=None):
     """Numbers → stored arrays: codes and headers, or the numbers' bits. v: as kept, of a relative slot."""
     if name not in ("8bit", "4bit"):
         return [encode_dense(x, name)]
-    u = 0.5 if signed and v is None else words.dither(*places(x.size), HIGH, slot)
+    phase = block.NEAREST if signed and v is None else words.phase(*places(x.size), HIGH, slot)
     values = in_blocks(x.astype(np.float32))
     if v is None:
-        codes, headers = block.encode(values, u, code_of(name, signed))
+        codes, headers = block.encode(values, phase, code_of(name, signed))
     else:
-        codes, headers = block.encode_relative(values, in_blocks(v), u, block.RELATIVE)
+        codes, headers = block.encode_relative(values, in_blocks(v), phase, block.RELATIVE)
     codes = codes.ravel()[: x.size].astype(np.uint8)
     return [pack(codes, x.size) if name == "4bit" else codes, headers.ravel().astype(np.int32)]
 
@@ -165,7 +165,7 @@ def encode_theta(x, dtype, weights):
     """Numbers → stored arrays: θ and, of weights that have one, the residual."""
     index = np.arange(x.size, dtype=np.int32)
     if weights == "stochastic":
-        word = words.word(index, LOW, HIGH)
+        word = words.half_word(index, LOW, HIGH)
         if dtype == "bfloat16":
             return [half.stochastic_bfloat16(x, word).astype(np.uint16)]
         return [half.stochastic_float16(x, word).astype(np.float16).view(np.uint16)]
