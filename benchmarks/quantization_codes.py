@@ -1,4 +1,4 @@
-"""The codes under study: the committed text with any part replaced, and the curves that others use."""
+"""The codes under study: the committed text with any part replaced. Other curves: quantization_curves.py."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ def blocks_of(x: Array, size: int) -> Array:
     return padded.reshape(-1, size)
 
 
-def dither(shape: tuple[int, ...], rounding: Rounding, at: At, slot: int) -> Any:
-    """u of `block.encode` for every element."""
+def phases(shape: tuple[int, ...], rounding: Rounding, at: At, slot: int) -> Any:
+    """Of `block.encode`, for every element."""
     if rounding == "nearest":
-        return np.float32(0.5)
+        return np.int32(block.NEAREST)
     key = words.signed(words.first_key(at.seed, at.tensor) + (at.step - 1) * words.GOLDEN_64, 64)
     low, high = words.halves(key)
     count, size = shape
     with np.errstate(over="ignore"):
         if rounding == "weyl":
             within, number = np.arange(size, dtype=np.int32)[None], np.arange(count, dtype=np.int32)[:, None]
-            return np.asarray(words.dither(within, number, high, slot))
-        word = words.word(np.arange(count * size, dtype=np.int32).reshape(shape), low, high)
-        return to_float((word >> 8) & 0xFFFFFF) * np.float32(1 / 16777216.0)
+            return np.asarray(words.phase(within, number, high, slot))
+        return words.word(np.arange(count * size, dtype=np.int32).reshape(shape), low, high)
+
+
+def shares(phases: Any) -> Any:
+    """The same as float32 in [0, 1): what is added to a code in fractions of one."""
+    return to_float((phases >> 8) & 0xFFFFFF) * np.float32(1 / 16777216.0)
 
 
 Chooser = Callable[[Array, Code], Array]  # [blocks, n] → R in octaves, [blocks, 1]
@@ -59,26 +63,63 @@ class Ours:
         values = blocks_of(x, self.size)
         if self.domain == "root":
             values = np.sqrt(values)
-        u = dither(values.shape, self.rounding, at, 0 if self.code.signed else 1)
-        if self.choose is None:
-            c, header = block.encode(values, u, self.code)
-        else:
-            c, header = encode_with(values, u, self.code, self.choose(values, self.code))
-        y = block.decode(c, header, self.code)
+        y = self.roundtrip(values, phases(values.shape, self.rounding, at, 0 if self.code.signed else 1))
         if self.domain == "root":
             y = y * y
         return y.ravel()[: x.size].reshape(x.shape).astype(np.float32)
 
+    def roundtrip(self, x: Array, phase: Any) -> Array:
+        """``[blocks, n]`` → as it is decoded."""
+        if self.choose is None:
+            return np.asarray(block.decode(*block.encode(x, phase, self.code), self.code))
+        octaves = self.choose(x, self.code)
+        asked = np.clip(np.ceil(np.log2(np.maximum(octaves, 1))), 0, self.code.most)
+        y, phase = np.zeros(x.shape, np.float32), np.broadcast_to(phase, x.shape)
+        for k in np.unique(asked):  # a code whose slope is 0, for every range
+            here = (asked == k).ravel()
+            code = replace(self.code, slope=0.0, offset=float(2**k))
+            y[here] = block.decode(
+                *block.encode(x[here], phase[here] if np.ndim(phase) else phase, code), code
+            )
+        return y
 
-def encode_with(x: Array, u: Any, code: Code, octaves: Array) -> tuple[Array, Array]:
-    """`block.encode` with a range that somebody else has chosen: a code whose slope is 0 for every range."""
-    rho = np.clip(np.floor(2 * octaves - 2), 0, code.most).astype(np.int32)
-    c, header = np.zeros(x.shape, np.int32), np.zeros((len(x), 1), np.int32)
-    for value in np.unique(rho):
-        here = (rho == value).ravel()
-        fixed = Code(code.bits, code.signed, 0.0, (float(value) + 2) / 2, code.most)
-        c[here], header[here] = block.encode(x[here], u[here] if np.ndim(u) else u, fixed)
-    return c, header
+
+@dataclass(frozen=True)
+class AnyRange(Ours):
+    """The same curves with an R of any number of ``steps`` (octaves), not only powers of two.
+
+    Neighbouring codes are R·2²³/C of a float32's bits apart, so a code takes a conversion and a product where
+    a power of two takes a shift. The largest R is that of the code it stands for.
+    """
+
+    steps: tuple[float, ...] = ()
+
+    def roundtrip(self, x: Array, phase: Any) -> Array:
+        choose = self.choose or by_mean_gap
+        steps = np.array([r for r in self.steps or HALF_OCTAVES if r <= 2**self.code.most])
+        r = steps[np.minimum(np.searchsorted(steps, choose(x, self.code)), len(steps) - 1)]
+        most = 2**self.code.magnitude_bits - 1
+        h = (r * 2.0 ** (23 - self.code.magnitude_bits)).astype(np.int32)
+        a = np.abs(x)
+        top = np.maximum(a.max(-1, keepdims=True), np.float32(2.0**-126))
+        scale = top / (floats(block.ONE + most * h) - 1)
+        c = np.minimum(to_float(bits(a / scale + 1) - block.ONE) / to_float(h) + shares(phase), most)
+        c = c.astype(np.int32)
+        if not self.code.signed:
+            c = np.maximum(c, a > 0)
+        return np.asarray(np.copysign((floats(block.ONE + c * h) - 1) * scale, x))
+
+
+HALF_OCTAVES = tuple(r / 2 for r in range(2, 129))
+TWO_A_DOUBLING = tuple(sorted({r for k in range(7) for r in (2.0**k, 1.5 * 2.0**k) if r <= 64}))
+
+#: The constants for an R of any half octave, by the scan that found CODES' ("constants" and "ranges").
+ANY = {
+    (8, True): replace(CODES[8, True], slope=2.25, offset=-3.5),
+    (8, False): replace(CODES[8, False], slope=2.25, offset=-1.0),
+    (4, True): replace(CODES[4, True], slope=2.25, offset=-3.5),
+    (4, False): replace(CODES[4, False], slope=2.25, offset=-2.0),
+}
 
 
 def our_code(width: int, signed: bool, **changes: Any) -> Code:
@@ -93,6 +134,13 @@ def octaves_below_top(x: Array) -> Array:
     """Of every element, as `block.encode` measures it (piecewise linear), float64; NaN for zeros."""
     b = (bits(x) & 0x7FFFFFFF).astype(np.int64)
     return np.where(b > 0, (b.max(-1, keepdims=True) - b) / 2.0**23, np.nan)
+
+
+def by_mean_gap(x: Array, code: Code) -> Array:
+    """As `block.encode` chooses."""
+    count = np.maximum((x != 0).sum(-1, keepdims=True), 1)
+    gap = np.nan_to_num(octaves_below_top(x)).sum(-1, keepdims=True) / count
+    return np.asarray(code.slope * gap + code.offset)
 
 
 def by_sample(every: int) -> Chooser:
@@ -146,61 +194,6 @@ class Oracle:
         return np.asarray(chosen.ravel()[: x.size].reshape(x.shape))
 
 
-# -- other curves -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Curved:
-    """A curve of [0, 1] for all blocks: codes are equal steps of ``bend(\\|x\\|/largest)``."""
-
-    width: int
-    signed: bool
-    bend: Callable[[Array], Array]
-    unbend: Callable[[Array], Array]
-    rounding: Rounding = "nearest"
-    size: int = block.BLOCK
-    zero: Literal["excluded", "allowed"] = "excluded"  # for what is positive
-
-    def __call__(self, x: Array, at: At) -> Array:
-        values = blocks_of(x, self.size).astype(np.float64)
-        a = np.abs(values)
-        top = a.max(-1, keepdims=True)
-        top = np.where(top > 0, top, 1)
-        most = 2 ** (self.width - self.signed) - 1
-        u = dither(values.shape, self.rounding, at, 0 if self.signed else 1)
-        c = np.minimum(np.floor(self.bend(a / top) * most + u), most)
-        if not self.signed and self.zero == "excluded":
-            c = np.where(a > 0, np.maximum(c, 1), 0)
-        y = np.copysign(self.unbend(c / most) * top, values)
-        return y.ravel()[: x.size].reshape(x.shape).astype(np.float32)
-
-
-def power(p: float, width: int, signed: bool, **options: Any) -> Curved:
-    """x^(1/p): p = 1 is linear, p = 2 codes the square root."""
-    return Curved(width, signed, lambda a: a ** (1 / p), lambda y: y**p, **options)
-
-
-def logarithm(octaves: float, width: int, signed: bool, **options: Any) -> Curved:
-    """The true logarithm that `block` approximates: log₂(1 + x·(2^R - 1))/R."""
-    top = 2.0**octaves - 1
-    return Curved(
-        width,
-        signed,
-        lambda a: np.log2(1 + a * top) / octaves,
-        lambda y: (2 ** (y * octaves) - 1) / top,
-        **options,
-    )
-
-
-@dataclass(frozen=True)
-class Nearest16:
-    """bfloat16, to nearest."""
-
-    def __call__(self, x: Array, at: At) -> Array:
-        b = bits(x)
-        return (((b + 0x7FFF + ((b >> 16) & 1)) >> 16) << 16).view(np.float32)
-
-
 @dataclass(frozen=True)
 class Fed:
     """Error feedback: what the first code leaves over is coded by a second (signed) one and added back."""
@@ -228,6 +221,12 @@ class Relative:
         return np.asarray(self.code(x / unit, at) * unit)
 
 
+def any_range(m: int, v: int, steps: tuple[float, ...] = ()) -> tuple[Ours | Relative, Ours]:
+    """The same with ranges of any half octave, or of these steps; 4-bit m/√v, which is linear, stays."""
+    code_m = AnyRange(ANY[m, True], "nearest", steps=steps) if m == 8 else relative(m, "weyl")
+    return code_m, AnyRange(ANY[v, False], "weyl", steps=steps)
+
+
 def relative(width: int, rounding: Rounding, size: int = block.BLOCK) -> Relative:
     """m in so many bits."""
     return Relative(Ours(replace(block.RELATIVE, bits=width), rounding, size))
@@ -242,24 +241,3 @@ def ours(m: int, v: int, size: int = block.BLOCK) -> tuple[Ours | Relative, Ours
     """AdamW's m and v as adamantine keeps them in so many bits."""
     code_m = alone(m, size) if m == 8 else relative(m, "weyl", size)
     return code_m, Ours(CODES[v, False], "weyl", size)
-
-
-# -- v of fewer numbers -----------------------------------------------------------------------------------
-
-
-def rank_one(x: Array, at: At) -> Array:
-    """Row means times column means over the mean: Adafactor. A convolution is outputs by the rest."""
-    if x.ndim < 2 or not x.any():
-        return x
-    a = x.reshape(len(x), -1).astype(np.float64)
-    return (
-        (a.mean(1, keepdims=True) * a.mean(0, keepdims=True) / a.mean()).reshape(x.shape).astype(np.float32)
-    )
-
-
-def per_row(x: Array, at: At) -> Array:
-    """One v per output: Adam-mini."""
-    if x.ndim < 2:
-        return x
-    a = x.reshape(len(x), -1)
-    return np.broadcast_to(a.mean(1, keepdims=True), a.shape).reshape(x.shape).astype(np.float32)

@@ -8,29 +8,30 @@ from typing import Any, NamedTuple
 
 from quantization_cases import Roundtrip, Store, exact
 from quantization_codes import (
+    ANY,
     HEADER,
+    TWO_A_DOUBLING,
+    AnyRange,
     Fed,
-    Nearest16,
     Oracle,
     Ours,
     Relative,
     Rounding,
     alone,
+    any_range,
     by_ratio,
     by_sample,
     fixed,
-    logarithm,
     our_code,
     ours,
-    per_row,
-    power,
-    rank_one,
     relative,
 )
+from quantization_curves import Nearest16, logarithm, per_row, power, rank_one
 
 from adamantine.formats.block import RELATIVE
 
 CURVES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)  # octaves, for what is tried per block
+POWERS = tuple(2.0**k for k in range(7))
 SYNTHETIC = ("alike", "spread", "alike, mean 0", "spread, mean 0", "heavy tails", "rare", "shift")
 SHORT = ("alike", "spread", "alike, mean 0", "heavy tails", "rare")  # for oracles, which try every curve
 EVERY = (*SYNTHETIC, "text", "digits")
@@ -107,12 +108,30 @@ def _rounding() -> dict[str, Held]:
     return found
 
 
+def _ranges() -> dict[str, Held]:
+    """What powers of two cost, together and for each moment."""
+    found = {}
+    for bits in (8, 4):
+        name, v = f"{bits}/{bits}", Ours(our_code(bits, False), "weyl")
+        found[f"{name}, powers of two"] = held(*ours(bits, bits))
+        found[f"{name}, and 1.5 times them"] = held(*any_range(bits, bits, TWO_A_DOUBLING))
+        found[f"{name}, any half octave"] = held(*any_range(bits, bits))
+        found[f"v {bits} bits, powers of two"] = held(exact, v)
+        found[f"v {bits} bits, any half octave"] = held(exact, any_range(bits, bits)[1])
+        found[f"m {bits} bits, powers of two"] = held(alone(bits), exact)
+        found[f"m {bits} bits, any half octave"] = held(AnyRange(ANY[bits, True], "nearest"), exact)
+    return found
+
+
 def _families() -> dict[str, Held]:
-    m, v = our_code(8, True), our_code(8, False)
-    found = {"ours, R by the mean gap": held(*ours(8, 8))}
+    m, v = ANY[8, True], ANY[8, False]
+    found = {"ours": held(*ours(8, 8)), "ours, any half octave": held(*any_range(8, 8))}
     families: dict[str, Callable[[bool], list[Any]]] = {
-        "ours": lambda signed: [
-            Ours(m if signed else v, "nearest" if signed else "weyl", choose=fixed(r)) for r in CURVES
+        "powers of two": lambda signed: [
+            AnyRange(m if signed else v, "nearest" if signed else "weyl", choose=fixed(r)) for r in POWERS
+        ],
+        "straight lines": lambda signed: [
+            AnyRange(m if signed else v, "nearest" if signed else "weyl", choose=fixed(r)) for r in CURVES
         ],
         "true logarithms": lambda signed: [
             logarithm(r, 8, signed, rounding="nearest" if signed else "weyl") for r in CURVES
@@ -137,10 +156,9 @@ def _choosers() -> dict[str, Held]:
     found = {}
     for bits in (8, 4):
         m, v = our_code(bits, True), our_code(bits, False)
-        wide = [r for r in CURVES if bits == 8 or r <= 8]
         found[f"{bits}: oracle"] = held(
-            Oracle([Ours(m, "nearest", choose=fixed(r)) for r in wide], "m"),
-            Oracle([Ours(v, "weyl", choose=fixed(r)) for r in CURVES], "v"),
+            Oracle([Ours(m, "nearest", choose=fixed(r)) for r in POWERS if bits == 8 or r <= 8], "m"),
+            Oracle([Ours(v, "weyl", choose=fixed(r)) for r in POWERS], "v"),
         )
         found[f"{bits}: mean gap"] = held(alone(bits), Ours(v, "weyl"))
         for every in (4, 16):
@@ -150,7 +168,7 @@ def _choosers() -> dict[str, Held]:
         found[f"{bits}: largest/mean"] = held(
             Ours(m, "nearest", choose=by_ratio(2.25, -2.0)), Ours(v, "weyl", choose=by_ratio(2.5, 1.5))
         )
-        for rm, rv in ((1, 3), (4, 8), (11, 24)):
+        for rm, rv in ((1, 2), (4, 8), (16, 32)):
             found[f"{bits}: R = {rm} / {rv} for all"] = held(
                 Ours(m, "nearest", choose=fixed(rm)), Ours(v, "weyl", choose=fixed(rv))
             )
@@ -206,8 +224,8 @@ def _related() -> dict[str, Held]:
 def _constants() -> dict[str, Held]:
     found = {}
     for bits in (8, 4):
-        for slope in (1.6, 1.8, 2.05, 2.25, 2.4):
-            for offset in (-3.0, -1.5, -0.5, 0.5, 2.0):
+        for slope in (1.6, 1.8, 1.95, 2.1, 2.25):
+            for offset in (-4.5, -3.0, -1.5, -0.5, 0.5):
                 v = our_code(bits, False, slope=slope, offset=offset)
                 found[f"v {bits} bits, R = {slope:g}·gap {offset:+g}"] = held(exact, Ours(v, "weyl"))
     return found
@@ -225,6 +243,7 @@ def _shared() -> dict[str, Held]:
 STUDIES = {
     "main": Study("Are the goals met, and which moment is the harder one?", (*EVERY, *SLOPES), _main),
     "blocks": Study("How many elements share a header?", (*SYNTHETIC, "text", "digits"), _blocks),
+    "ranges": Study("What do ranges that are powers of two cost?", (*EVERY, *SLOPES), _ranges),
     "families": Study("Which family of curves?", SHORT, _families, seeds=1),
     "choosers": Study("How is a block's curve chosen?", SHORT, _choosers, seeds=1),
     "constants": Study("Which R for a mean gap?", SHORT, _constants, seeds=1),

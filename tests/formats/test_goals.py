@@ -18,6 +18,7 @@ from adamantine.torch import AdamW
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 study: Any = importlib.import_module("quantization_cases")
 codes: Any = importlib.import_module("quantization_codes")
+curves: Any = importlib.import_module("quantization_curves")
 
 ELEMENTS = 1024  # eight blocks, on which the errors differ by a tenth from those of many
 
@@ -61,6 +62,6 @@ def test_the_study_measures_the_optimizer(m: int, v: int) -> None:
 
 def test_a_blunt_code_fails_the_goals() -> None:
     """The measure sees it: a linear m with a linear √v is off by more than half at four decades."""
-    blunt = study.Store(codes.power(1, 8, True), codes.power(2, 8, False))
+    blunt = study.Store(curves.power(1, 8, True), curves.power(2, 8, False))
     assert study.errors(case(4), {"blunt": blunt})["blunt"] > 0.5
     assert study.errors(case(4), {"same": study.Store()})["same"] == 0
