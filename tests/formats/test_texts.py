@@ -53,11 +53,11 @@ def same_bits(mine: torch.Tensor, its: np.ndarray) -> None:
 def test_blocks(n: int, code: block.Code, dithered: bool) -> None:
     x = numbers(n, signed=code.signed)
     within, number = np.arange(128, dtype=np.int32), np.arange(-(-n // 128), dtype=np.int32)[:, None]
-    u = words.dither(within, number, HIGH, 1) if dithered else np.float32(0.5)
     with np.errstate(all="ignore"):
-        codes, headers = block.encode(blocks(x), u, code)
+        phases = words.phase(within, number, HIGH, 1) if dithered else np.int32(block.NEAREST)
+        codes, headers = block.encode(blocks(x), phases, code)
         values = block.decode(codes, headers, code)
-    given = codecs.dither(run(0, n), [KEY], 1) if dithered else codecs.NEAREST
+    given = codecs.phases(run(0, n), [KEY], 1) if dithered else codecs.NEAREST
     stored, heads = codecs.encode(torch.tensor(x), given, code)
     assert stored.dtype == torch.uint8
     assert stored.numel() == packed_size(n, code.bits) == (n if code.bits == 8 else (n + 1) // 2)
@@ -72,11 +72,11 @@ def test_blocks_of_ratios(n: int) -> None:
     within, number = np.arange(128, dtype=np.int32), np.arange(-(-n // 128), dtype=np.int32)[:, None]
     with np.errstate(all="ignore"):
         codes, headers = block.encode_relative(
-            blocks(m), blocks(v), words.dither(within, number, HIGH, 0), block.RELATIVE
+            blocks(m), blocks(v), words.phase(within, number, HIGH, 0), block.RELATIVE
         )
         values = block.decode_relative(codes, headers, blocks(v), block.RELATIVE)
-    u = codecs.dither(run(0, n), [KEY], 0)
-    stored, heads = codecs.encode(torch.tensor(m), u, block.RELATIVE, torch.tensor(v))
+    phases = codecs.phases(run(0, n), [KEY], 0)
+    stored, heads = codecs.encode(torch.tensor(m), phases, block.RELATIVE, torch.tensor(v))
     same_bits(heads, headers)
     same_bits(run(0, n).unpack(stored, 4), codes * (np.arange(codes.size).reshape(codes.shape) < n))
     same_bits(codecs.decode(stored, heads, n, block.RELATIVE, torch.tensor(v)), values.reshape(-1)[:n])
@@ -99,22 +99,20 @@ def test_packing_of_four_bits(n: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 256, 128 * 2**24])
-def test_dither_and_phase_of_a_piece(start: int) -> None:
-    """A piece has the dither of its place in the parameter, also beyond 2³¹ elements."""
+def test_phases_of_a_piece(start: int) -> None:
+    """A piece has the phases of its place in the parameter, also beyond 2³¹ elements."""
     index = np.arange(start, start + 300, dtype=np.int64)
     within, number = (index % 128).astype(np.int32), (index // 128).astype(np.int32)
     for slot in range(4):
         piece = run(start, 300)
-        u = piece.flat(codecs.dither(piece, [KEY], slot))
-        same_bits(u, words.dither(within, number, HIGH, slot))
-        same_bits(codecs.phase(piece, [KEY], slot), words.phase(within, number, HIGH, slot))
+        same_bits(piece.flat(codecs.phases(piece, [KEY], slot)), words.phase(within, number, HIGH, slot))
 
 
 @pytest.mark.parametrize("start", [0, 1280, 2**31 - 128])
 def test_stochastic_weights(start: int) -> None:
     x = numbers(1000)
     index = np.arange(start, start + 1000, dtype=np.int64).astype(np.int32)
-    word = words.word(index, LOW, HIGH)
+    word = words.half_word(index, LOW, HIGH)
     short = codecs.stochastic(torch.tensor(x), run(start, 1000), [KEY], torch.bfloat16)
     same_bits(short.float(), half.decode_bfloat16(half.stochastic_bfloat16(x, word)))
     with np.errstate(all="ignore"):
@@ -125,7 +123,7 @@ def test_stochastic_weights(start: int) -> None:
 
 @pytest.mark.parametrize("code", [*block.CODES.values(), block.RELATIVE], ids=str)
 def test_parameters_together_are_coded_as_alone(code: block.Code) -> None:
-    """Laid end to end, each has its own blocks, bytes and dither."""
+    """Laid end to end, each has its own blocks, bytes and phases."""
     sizes = (5, *SIZES, 128, 1)
     keys = [words.first_key(3, place) for place in range(len(sizes))]
     x = [torch.tensor(numbers(n, signed=code.signed)) for n in sizes]
@@ -136,7 +134,7 @@ def test_parameters_together_are_coded_as_alone(code: block.Code) -> None:
         x: torch.Tensor, v: torch.Tensor, elements: Elements, keys: list[int]
     ) -> tuple[torch.Tensor, ...]:
         kept = v if is_relative else None
-        stored, headers = codecs.encode(x, codecs.dither(elements, keys, 1), code, kept, elements)
+        stored, headers = codecs.encode(x, codecs.phases(elements, keys, 1), code, kept, elements)
         return stored, headers, codecs.decode(stored, headers, elements, code, kept)
 
     alone = [through(x[i], v[i], run(0, n), [keys[i]]) for i, n in enumerate(sizes)]
@@ -155,8 +153,9 @@ def test_weights_together_are_rounded_as_alone() -> None:
         same_bits(
             codecs.stochastic(torch.cat(x), runs, keys, dtype).float(), torch.cat(alone).float().numpy()
         )
-    alone = [codecs.phase(run(0, n), [keys[i]], 3) for i, n in enumerate(sizes)]
-    same_bits(codecs.phase(runs, keys, 3), torch.cat(alone).numpy())
+    pieces = [run(0, n) for n in sizes]
+    alone = [piece.flat(codecs.phases(piece, [key], 3)) for piece, key in zip(pieces, keys, strict=True)]
+    same_bits(runs.flat(codecs.phases(runs, keys, 3)), torch.cat(alone).numpy())
 
 
 def test_nearest_weights_are_torchs() -> None:
@@ -174,9 +173,9 @@ def test_split_weights() -> None:
     phases = words.phase(
         np.arange(1000, dtype=np.int32) % 128, np.arange(1000, dtype=np.int32) // 128, HIGH, 3
     )
-    theta, residual = codecs.split_off(
-        torch.tensor(x), "split8", torch.bfloat16, codecs.phase(run(0, 1000), [KEY], 3)
-    )
+    piece = run(0, 1000)
+    given = piece.flat(codecs.phases(piece, [KEY], 3))
+    theta, residual = codecs.split_off(torch.tensor(x), "split8", torch.bfloat16, given)
     hi, left = split.split8(x, phases)
     same_bits(theta.float(), half.decode_bfloat16(hi))
     same_bits(residual.int(), left)
