@@ -1,53 +1,58 @@
-// A step whose slots lie in blocks: a tile at a time, in lanes. Codes of 8 bits are read where a rule needs them, and
-// what a block holds is seen on the way.
+// A step whose slots lie in blocks: a tile at a time, in lanes. What a block holds is seen on the way, and where every
+// slot has codes of 8 bits, they are read where the rule needs them.
 
 struct Slot {
-  const std::uint8_t* codes;  // of 8 bits, read on the way; else null, and the numbers are there
+  const std::uint8_t* codes;
   const std::int32_t* headers;
-  bool is_signed;
   float* numbers;
 };
 
-struct Opened {
-  std::int32_t h;
-  float scale;
-};
+// The code of 8 bits that a rule's slot has.
+template <class Rule, std::size_t k>
+constexpr bool is_unsigned() {
+  for (const char* letter = Rule::text.unsigneds; *letter; ++letter) {
+    if (*letter == Rule::text.slots[2 * k]) return true;
+  }
+  return false;
+}
+template <class Rule, std::size_t k>
+using Code8 = BlockCode<8, !is_unsigned<Rule, k>()>;
+template <class Rule, std::size_t k>
+constexpr Code kCode8 = is_unsigned<Rule, k>() ? Code::unsigned8 : Code::signed8;
 
-ADAMANTINE_INLINE Opened open(const Slot& slot, std::size_t b) {
-  if (slot.codes == nullptr) return {0, 0.0f};
-  const std::int32_t header = slot.headers[b], k = header & 7;
-  return {slot.is_signed ? distance<BlockCode<8, true>>(k) : distance<BlockCode<8, false>>(k), floats(header & -128)};
+enum class From { codes, numbers };
+
+template <From from, class Code8>
+ADAMANTINE_INLINE Lanes read(const Slot& slot, std::size_t i, std::int32_t header) {
+  if constexpr (from == From::numbers) return load(slot.numbers + i);
+  return decode<Code8>(widen(slot.codes + i), distance<Code8>(header & 7), floats(header & -128));
 }
 
-ADAMANTINE_INLINE Lanes read(const Slot& slot, const Opened& opened, std::size_t i) {
-  if (slot.codes == nullptr) return load(slot.numbers + i);
-  const Ints c = widen(slot.codes + i);
-  return slot.is_signed ? decode<BlockCode<8, true>>(c, opened.h, opened.scale)
-                        : decode<BlockCode<8, false>>(c, opened.h, opened.scale);
-}
-
-// Full blocks. Slots are left as numbers.
-template <Form form, class Rule, std::size_t... k>
-ADAMANTINE_ONCE void run_blocks(const Rule& rule, const Numbers<Lanes>& numbers, const Streams& streams,
+// Full blocks. The slots' new numbers are left in `numbers`.
+template <From from, Form form, class Rule, std::size_t... k>
+ADAMANTINE_ONCE void run_blocks(const Rule& given_rule, const Numbers<Lanes>& given_numbers, const Streams& streams,
                                 std::size_t start, std::size_t stop, float* theta, const float* g, std::size_t count,
-                                const Slot* slots, Blocks* blocks, std::index_sequence<k...>) {
+                                const Slot* given_slots, Blocks* blocks, std::index_sequence<k...>) {
+  // Copies, which no store can be thought to change: they stay in registers.
+  const Rule rule = given_rule;
+  const Numbers<Lanes> numbers = given_numbers;
+  const Slot slots[] = {given_slots[k]...};
   const bool asks = size_of(streams.theta_type) == 2;
-  const Slot here[] = {slots[k]...};
   for (std::size_t b = 0; b < count; ++b) {
     if (asks && start + b * kCodeBlock + kTile < stop) ask_ahead(streams, start + b * kCodeBlock + kTile, sizeof...(k));
-    const Opened opened[] = {open(here[k], b)...};
+    const std::int32_t headers[] = {(from == From::codes ? slots[k].headers[b] : 0)...};
     Tally tallies[sizeof...(k)];
     for (std::size_t i = b * kCodeBlock; i < (b + 1) * kCodeBlock; i += kLanes) {
       ask(theta + i);
       ask(g + i);
       Lanes theta_at = load(theta + i);
-      Lanes at[] = {read(here[k], opened[k], i)...};
+      Lanes at[] = {read<from, Code8<Rule, k>>(slots[k], i, headers[k])...};
       advance<form>(rule, numbers, theta_at, load(g + i), at[k]...);
       store(theta + i, theta_at);
-      (store(here[k].numbers + i, at[k]), ...);
+      (store(slots[k].numbers + i, at[k]), ...);
       (tallies[k].add(at[k]), ...);
     }
-    (blocks[k].put(b, tallies[k].found(here[k].numbers + b * kCodeBlock)), ...);
+    (blocks[k].put(b, tallies[k].found(slots[k].numbers + b * kCodeBlock)), ...);
   }
 }
 
@@ -63,35 +68,31 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
                                   std::index_sequence<k...> places) {
   const auto rule = rule_of<Rule, Lanes>(row);
   const auto numbers = numbers_of<Lanes>(row);
+  const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
   alignas(64) float tiles[2 + kMaxSlots][kTile];
   Blocks blocks[sizeof...(k)];
   for (std::size_t i = start; i < stop; i += kTile) {
     const std::size_t n = stop - i < kTile ? stop - i : kTile;
-    const bool is_full = n % kCodeBlock == 0;
     float* const theta = open_theta(streams, i, n, tiles[0]);
-    const float* g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
-    const auto is_read_later = [&](std::size_t slot) {
-      const Code code = streams.codes[slot];
-      return is_full && (code == Code::signed8 || code == Code::unsigned8);
-    };
-    float* opened[] = {is_read_later(k) ? tiles[2 + k] : open_slot(streams, k, i, n, tiles[2 + k])...};
-    for (std::size_t slot = 0; slot < sizeof...(k); ++slot) {
-      if (streams.codes[slot] != Code::relative4) continue;
-      const std::size_t partner = streams.partners[slot];
-      if (is_read_later(partner)) open_blocks(streams, partner, i, n, opened[partner]);
+    const float* const g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
+    if (has_bytes && n % kCodeBlock == 0) {
+      const Slot slots[] = {{reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + i,
+                             streams.headers[k] + i / kCodeBlock, tiles[2 + k]}...};
+      run_blocks<From::codes, form>(rule, numbers, streams, i, stop, theta, g, n / kCodeBlock, slots, blocks, places);
+      close_theta(streams, i, n, theta);
+      (close_blocks(streams, k, i, n, tiles[2 + k], blocks[k]), ...);
+      continue;
     }
+    float* opened[] = {open_slot(streams, k, i, n, tiles[2 + k])...};
     relate(streams, sizeof...(k), opened, n);
-    const auto slot_of = [&](std::size_t slot) -> Slot {
-      float* const there = is_full ? opened[slot] : filled(opened[slot], n, tiles[2 + slot]);
-      if (!is_read_later(slot)) return {nullptr, nullptr, false, there};
-      return {reinterpret_cast<const std::uint8_t*>(streams.slots[slot]) + i, streams.headers[slot] + i / kCodeBlock,
-              streams.codes[slot] == Code::signed8, there};
-    };
-    const Slot slots[] = {slot_of(k)...};
-    float* const there = is_full ? theta : filled(theta, n, tiles[0]);
-    run_blocks<form>(rule, numbers, streams, i, stop, there, is_full ? g : filled(g, n, tiles[1]), blocks_of(n), slots,
-                     blocks, places);
-    if (!is_full) {
+    if (n % kCodeBlock == 0) {
+      const Slot slots[] = {{nullptr, nullptr, opened[k]}...};
+      run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, theta, g, n / kCodeBlock, slots, blocks, places);
+    } else {
+      const Slot slots[] = {{nullptr, nullptr, filled(opened[k], n, tiles[2 + k])}...};
+      float* const there = filled(theta, n, tiles[0]);
+      run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, there, filled(g, n, tiles[1]), blocks_of(n),
+                                      slots, blocks, places);
       if (theta != there) std::memcpy(theta, there, n * sizeof(float));
       for (std::size_t slot = 0; slot < sizeof...(k); ++slot) {
         if (streams.codes[slot] != Code::none) find_blocks(slots[slot].numbers, n, blocks[slot]);

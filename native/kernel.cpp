@@ -166,6 +166,7 @@ const RuleKernels* rule_table(List<Single...>, List<Double...>, List<Wide...>) {
       {Single::text.name,
        Single::text.slots,
        Single::text.scalars,
+       Single::text.unsigneds,
        {{step_entry<Single, Wide, float, Form::plain>, step_entry<Single, Wide, float, Form::coupled>,
          step_entry<Single, Wide, float, Form::cautious>},
         {step_entry<Double, Wide, double, Form::plain>, step_entry<Double, Wide, double, Form::coupled>,

@@ -72,6 +72,7 @@ struct RuleKernels {
   const char* name;
   const char* slots;
   const char* scalars;
+  const char* unsigneds;
   Step steps[2][kForms];  // [θ in double][form]
 };
 

@@ -45,7 +45,7 @@ nb::list rules() {
   nb::list all;
   for (std::size_t r = 0; r < chosen()->n_rules; ++r) {
     const RuleKernels& rule = chosen()->rules[r];
-    all.append(nb::make_tuple(rule.name, rule.slots, rule.scalars));
+    all.append(nb::make_tuple(rule.name, rule.slots, rule.scalars, rule.unsigneds));
   }
   return all;
 }

@@ -2,12 +2,14 @@
 // can be read by eye. Bit-equal to the float32 Python text (tests/native). Included once per instruction set,
 // inside that set's namespace; T is float or double.
 //
-// A rule is its scalars, in the order of `text.scalars`, and `direction`, which returns u and writes the slots.
+// A rule is its scalars, in the order of `text.scalars`, and `direction`, which returns u and writes the slots. T may
+// also be a register of numbers (lanes.hpp).
 
 struct Text {
   const char* name;
-  const char* slots;    // letters, in the order of direction's arguments
-  const char* scalars;  // names, in the order of the struct's members
+  const char* slots;           // letters, in the order of direction's arguments
+  const char* scalars;         // names, in the order of the struct's members
+  const char* unsigneds = "";  // letters of the slots that are never negative
 };
 
 template <class T>
@@ -38,7 +40,7 @@ struct Nesterov {
 
 template <class T>
 struct Adagrad {
-  static constexpr Text text{"adagrad", "s", "kappa eps"};
+  static constexpr Text text{"adagrad", "s", "kappa eps", "s"};
   T kappa, eps;
   T direction(T g, T& s) const {
     s = s + g * g;
@@ -48,7 +50,7 @@ struct Adagrad {
 
 template <class T>
 struct RMSprop {
-  static constexpr Text text{"rmsprop", "v", "alpha one_minus_alpha eps"};
+  static constexpr Text text{"rmsprop", "v", "alpha one_minus_alpha eps", "v"};
   T alpha, one_minus_alpha, eps;
   T direction(T g, T& v) const {
     v = alpha * v + one_minus_alpha * (g * g);
@@ -58,7 +60,7 @@ struct RMSprop {
 
 template <class T>
 struct RMSpropMomentum {
-  static constexpr Text text{"rmsprop_momentum", "v b", "alpha one_minus_alpha eps mu"};
+  static constexpr Text text{"rmsprop_momentum", "v b", "alpha one_minus_alpha eps mu", "v"};
   T alpha, one_minus_alpha, eps, mu;
   T direction(T g, T& v, T& b) const {
     v = alpha * v + one_minus_alpha * (g * g);
@@ -69,7 +71,7 @@ struct RMSpropMomentum {
 
 template <class T>
 struct RMSpropCentered {
-  static constexpr Text text{"rmsprop_centered", "v a", "alpha one_minus_alpha eps"};
+  static constexpr Text text{"rmsprop_centered", "v a", "alpha one_minus_alpha eps", "v"};
   T alpha, one_minus_alpha, eps;
   T direction(T g, T& v, T& a) const {
     v = alpha * v + one_minus_alpha * (g * g);
@@ -80,7 +82,7 @@ struct RMSpropCentered {
 
 template <class T>
 struct RMSpropCenteredMomentum {
-  static constexpr Text text{"rmsprop_centered_momentum", "v a b", "alpha one_minus_alpha eps mu"};
+  static constexpr Text text{"rmsprop_centered_momentum", "v a b", "alpha one_minus_alpha eps mu", "v"};
   T alpha, one_minus_alpha, eps, mu;
   T direction(T g, T& v, T& a, T& b) const {
     v = alpha * v + one_minus_alpha * (g * g);
@@ -92,7 +94,7 @@ struct RMSpropCenteredMomentum {
 
 template <class T>
 struct Adam {
-  static constexpr Text text{"adam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
+  static constexpr Text text{"adam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps", "v"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -105,7 +107,8 @@ struct Adam {
 
 template <class T>
 struct AMSGrad {
-  static constexpr Text text{"amsgrad", "m v w", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps"};
+  static constexpr Text text{"amsgrad", "m v w", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2 eps",
+                             "v w"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2, eps;
   T direction(T g, T& m, T& v, T& w) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -119,7 +122,7 @@ struct AMSGrad {
 
 template <class T>
 struct Adamax {
-  static constexpr Text text{"adamax", "m n", "beta1 one_minus_beta1 beta2 inv_bias1 eps"};
+  static constexpr Text text{"adamax", "m n", "beta1 one_minus_beta1 beta2 inv_bias1 eps", "n"};
   T beta1, one_minus_beta1, beta2, inv_bias1, eps;
   T direction(T g, T& m, T& n) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -132,7 +135,7 @@ struct Adamax {
 template <class T>
 struct NAdam {
   static constexpr Text text{"nadam", "m v",
-                             "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias2 g_weight m_weight eps"};
+                             "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias2 g_weight m_weight eps", "v"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias2, g_weight, m_weight, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -144,7 +147,7 @@ struct NAdam {
 
 template <class T>
 struct RAdam {
-  static constexpr Text text{"radam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 rectify eps"};
+  static constexpr Text text{"radam", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 rectify eps", "v"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, rectify, eps;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;
@@ -196,7 +199,8 @@ ADAMANTINE_INLINE T arctan2(T y, T x) {
 
 template <class T>
 struct AdamAtan2 {
-  static constexpr Text text{"adam_atan2", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2"};
+  static constexpr Text text{"adam_atan2", "m v", "beta1 one_minus_beta1 beta2 one_minus_beta2 inv_bias1 inv_bias2",
+                             "v"};
   T beta1, one_minus_beta1, beta2, one_minus_beta2, inv_bias1, inv_bias2;
   T direction(T g, T& m, T& v) const {
     m = beta1 * m + one_minus_beta1 * g;

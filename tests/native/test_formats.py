@@ -23,7 +23,7 @@ GRAD_SCALE, COUPLE, SHRINK, ETA = -0.7, 0.1, 0.97, 0.03
 KEY = words.first_key(7, 3)
 LOW, HIGH = words.halves(KEY)
 RULE_NAMES = [rule.name for rule in RULES.values() if rule.elementwise]
-SCALARS = {name: names.split() for name, _, names in native.rules}
+SCALARS = {name: names.split() for name, _, names, _ in native.rules}
 
 #: Name → dtype of θ, its weights, dtype of g, formats of the slots.
 FORMATS = {

@@ -91,7 +91,7 @@ def scalars(rule, t):
 
 
 #: Rule → names of its scalars, in the kernel's order.
-SCALARS = {name: names.split() for name, _, names in native.rules}
+SCALARS = {name: names.split() for name, _, names, _ in native.rules}
 
 
 @cache
@@ -205,13 +205,16 @@ def test_a_wrong_bit_would_be_seen(form):
 
 
 def test_the_kernel_has_every_elementwise_rule():
-    """Names, slots in order, and scalars in the order in which `direction` takes them."""
-    ours = {name: (slots.split(), names.split()) for name, slots, names in native.rules}
+    """Names, slots in order, scalars in the order in which `direction` takes them, and which slots have no sign."""
+    ours = {
+        name: (slots.split(), names.split(), {*unsigneds.split()})
+        for name, slots, names, unsigneds in native.rules
+    }
     its = {}
     for rule in RULES.values():
         if rule.elementwise:
             code = rule.direction.__code__
             names = list(code.co_varnames[: code.co_argcount])
             assert names[: 1 + len(rule.slots)] == ["g", *rule.slots]
-            its[rule.name] = (list(rule.slots), names[1 + len(rule.slots) :])
+            its[rule.name] = (list(rule.slots), names[1 + len(rule.slots) :], rule.unsigned)
     assert ours == its

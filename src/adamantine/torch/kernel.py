@@ -30,5 +30,5 @@ def filled_like(p: Tensor, value: complex, dtype: torch.dtype) -> Tensor:
 
 #: Rule → the names of its scalars in the order of the kernel's struct. A rule that is not here has no kernel.
 SCALARS: dict[str, list[str]] = (
-    {} if native is None else {name: scalars.split() for name, _, scalars in native.rules}
+    {} if native is None else {name: scalars.split() for name, _, scalars, _ in native.rules}
 )
