@@ -113,7 +113,7 @@ class AnyRange(Ours):
 HALF_OCTAVES = tuple(r / 2 for r in range(2, 129))
 TWO_A_DOUBLING = tuple(sorted({r for k in range(7) for r in (2.0**k, 1.5 * 2.0**k) if r <= 64}))
 
-#: The constants for an R of any half octave, by the scan that found CODES' ("constants" and "ranges").
+#: The constants for an R of any half octave, up to which it goes too.
 ANY = {
     (8, True): replace(CODES[8, True], slope=2.25, offset=-3.5),
     (8, False): replace(CODES[8, False], slope=2.25, offset=-1.0),
