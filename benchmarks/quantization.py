@@ -5,8 +5,8 @@
     python benchmarks/quantization.py blocks rounding  # only these studies, anew
     python benchmarks/quantization.py peers            # with bitsandbytes and torchao installed
 
-A study (quantization_stores.py) is a set of stores by a set of cases (quantization_cases.py); what stores are made
-of: quantization_codes.py, quantization_curves.py. Figures: quantization_figures.py.
+A study (quantization_stores.py) is a set of stores by a set of cases (quantization_cases.py); what stores
+are made of: quantization_codes.py, quantization_curves.py. Figures: quantization_figures.py.
 """
 
 from __future__ import annotations
