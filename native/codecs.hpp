@@ -12,6 +12,9 @@ struct Float16 {
 };
 
 ADAMANTINE_INLINE float decode(BFloat16 x) { return float_of(std::uint32_t{x.bits} << 16); }
+ADAMANTINE_INLINE Lanes load(const BFloat16* at) {
+  return (Floats)(widen(reinterpret_cast<const std::uint16_t*>(at)) << 16);
+}
 
 // To the nearest, ties to even; a NaN stays one.
 ADAMANTINE_INLINE void encode(float x, BFloat16& out) {
@@ -49,16 +52,17 @@ ADAMANTINE_INLINE void encode(float x, Float16& out) {
 }
 
 // src/adamantine/formats/half.py: away from zero in the share of half words that the dropped bits are of a unit.
+// What comes out of a step is no signalling NaN, so none needs to be made quiet.
 ADAMANTINE_INLINE void encode(float x, std::uint32_t half_word, BFloat16& out) {
-  const std::uint32_t b = bits_of(x), up = b + half_word;
-  const std::uint32_t finite = where((up & 0x7F800000u) == 0x7F800000u, b, up);
-  out.bits = static_cast<std::uint16_t>(where(x == x, finite, b | 0x400000u) >> 16);
+  const std::uint32_t b = bits_of(x), magnitude = b & 0x7FFFFFFFu, up = magnitude + half_word;
+  const std::uint32_t finite = where(up < 0x7F7FFFFFu, up, 0x7F7FFFFFu);
+  out.bits = static_cast<std::uint16_t>((where(finite > magnitude, finite, magnitude) | (b & 0x80000000u)) >> 16);
 }
 
 ADAMANTINE_INLINE void stochastic(Lanes x, Words half_words, BFloat16* out) {
-  const Words b = (Words)x.x, up = b + half_words;
-  const Words finite = (up & 0x7F800000u) == 0x7F800000u ? b : up;
-  const Halves upper = __builtin_convertvector((x.x == x.x ? finite : b | 0x400000u) >> 16, Halves);
+  const Words b = (Words)x.x, magnitude = b & 0x7FFFFFFFu, up = magnitude + half_words;
+  const Words finite = up < 0x7F7FFFFFu ? up : Words{} + 0x7F7FFFFFu;
+  const Halves upper = __builtin_convertvector((larger(finite, magnitude) | (b & 0x80000000u)) >> 16, Halves);
   std::memcpy(out, &upper, sizeof upper);
 }
 

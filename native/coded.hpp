@@ -1,5 +1,5 @@
 // A step whose slots lie in blocks: a tile at a time, in lanes. What a block holds is seen on the way, and where every
-// slot has codes of 8 bits, they are read where the rule needs them.
+// slot has codes of 8 bits, they are read where the rule needs them, and so are weights and gradients in bfloat16.
 
 struct Slot {
   const std::uint8_t* codes;
@@ -29,10 +29,11 @@ ADAMANTINE_INLINE Lanes read(const Slot& slot, std::size_t i, std::int32_t heade
 }
 
 // Full blocks. The slots' new numbers are left in `numbers`.
-template <From from, Form form, class Rule, std::size_t... k>
+template <From from, Form form, class Rule, class Stored, std::size_t... k>
 ADAMANTINE_ONCE void run_blocks(const Rule& given_rule, const Numbers<Lanes>& given_numbers, const Streams& streams,
-                                std::size_t start, std::size_t stop, float* theta, const float* g, std::size_t count,
-                                const Slot* given_slots, Blocks* blocks, std::index_sequence<k...>) {
+                                std::size_t start, std::size_t stop, const Stored* theta, const Stored* g,
+                                float* new_theta, std::size_t count, const Slot* given_slots, Blocks* blocks,
+                                std::index_sequence<k...>) {
   // Copies, which no store can be thought to change: they stay in registers.
   const Rule rule = given_rule;
   const Numbers<Lanes> numbers = given_numbers;
@@ -48,7 +49,7 @@ ADAMANTINE_ONCE void run_blocks(const Rule& given_rule, const Numbers<Lanes>& gi
       Lanes theta_at = load(theta + i);
       Lanes at[] = {read<from, Code8<Rule, k>>(slots[k], i, headers[k])...};
       advance<form>(rule, numbers, theta_at, load(g + i), at[k]...);
-      store(theta + i, theta_at);
+      store(new_theta + i, theta_at);
       (store(slots[k].numbers + i, at[k]), ...);
       (tallies[k].add(at[k]), ...);
     }
@@ -71,29 +72,41 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
   const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
   alignas(64) float tiles[2 + kMaxSlots][kTile];
   Blocks blocks[sizeof...(k)];
+  const bool is_read_as_it_lies = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
+                                  (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);
   for (std::size_t i = start; i < stop; i += kTile) {
     const std::size_t n = stop - i < kTile ? stop - i : kTile;
-    float* const theta = open_theta(streams, i, n, tiles[0]);
-    const float* const g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
-    if (has_bytes && n % kCodeBlock == 0) {
+    const bool is_full = n % kCodeBlock == 0;
+    if (has_bytes && is_full && is_read_as_it_lies) {
       const Slot slots[] = {{reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + i,
                              streams.headers[k] + i / kCodeBlock, tiles[2 + k]}...};
-      run_blocks<From::codes, form>(rule, numbers, streams, i, stop, theta, g, n / kCodeBlock, slots, blocks, places);
+      run_blocks<From::codes, form>(
+          rule, numbers, streams, i, stop, reinterpret_cast<const BFloat16*>(streams.theta) + i,
+          reinterpret_cast<const BFloat16*>(streams.g) + i, tiles[0], n / kCodeBlock, slots, blocks, places);
+      close_theta(streams, i, n, tiles[0]);
+      (close_blocks(streams, k, i, n, tiles[2 + k], blocks[k]), ...);
+      continue;
+    }
+    float* const theta = open_theta(streams, i, n, tiles[0]);
+    const float* const g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
+    if (has_bytes && is_full) {
+      const Slot slots[] = {{reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + i,
+                             streams.headers[k] + i / kCodeBlock, tiles[2 + k]}...};
+      run_blocks<From::codes, form>(rule, numbers, streams, i, stop, static_cast<const float*>(theta), g, theta,
+                                    n / kCodeBlock, slots, blocks, places);
       close_theta(streams, i, n, theta);
       (close_blocks(streams, k, i, n, tiles[2 + k], blocks[k]), ...);
       continue;
     }
     float* opened[] = {open_slot(streams, k, i, n, tiles[2 + k])...};
     relate(streams, sizeof...(k), opened, n);
-    if (n % kCodeBlock == 0) {
-      const Slot slots[] = {{nullptr, nullptr, opened[k]}...};
-      run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, theta, g, n / kCodeBlock, slots, blocks, places);
-    } else {
-      const Slot slots[] = {{nullptr, nullptr, filled(opened[k], n, tiles[2 + k])}...};
-      float* const there = filled(theta, n, tiles[0]);
-      run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, there, filled(g, n, tiles[1]), blocks_of(n),
-                                      slots, blocks, places);
-      if (theta != there) std::memcpy(theta, there, n * sizeof(float));
+    const Slot slots[] = {{nullptr, nullptr, is_full ? opened[k] : filled(opened[k], n, tiles[2 + k])}...};
+    float* const new_theta = is_full ? theta : filled(theta, n, tiles[0]);
+    run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, static_cast<const float*>(new_theta),
+                                    is_full ? g : filled(g, n, tiles[1]), new_theta, blocks_of(n), slots, blocks,
+                                    places);
+    if (!is_full) {
+      if (theta != new_theta) std::memcpy(theta, new_theta, n * sizeof(float));
       for (std::size_t slot = 0; slot < sizeof...(k); ++slot) {
         if (streams.codes[slot] != Code::none) find_blocks(slots[slot].numbers, n, blocks[slot]);
         if (opened[slot] != slots[slot].numbers) std::memcpy(opened[slot], slots[slot].numbers, n * sizeof(float));

@@ -40,29 +40,38 @@ ADAMANTINE_INLINE void close_dense(std::byte*, DType, std::size_t, std::size_t, 
 
 // Weights of 16 bits that are not simply rounded to nearest. `start` counts from the tensor's first element.
 
+// Of 2·kLanes elements from an even one on, as they follow each other.
+struct HalfWords {
+  std::uint16_t of[2 * kLanes];
+};
+ADAMANTINE_INLINE HalfWords half_words(std::int32_t first, std::uint32_t low, std::uint32_t high) {
+  return std::bit_cast<HalfWords>(word(static_cast<std::uint32_t>(first >> 1) + lane_numbers(), low, high));
+}
+
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, BFloat16* theta) {
   const auto first = static_cast<std::int32_t>(start);
-  const Words numbers = lane_numbers();
   std::size_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    const Words pairs = static_cast<std::uint32_t>((first + static_cast<std::int32_t>(i)) >> 1) + numbers;
-    const Words words = word(pairs, low, high);
-    std::uint16_t halves[2 * kLanes];  // in the order of the elements
-    std::memcpy(halves, &words, sizeof halves);
-    stochastic(load(tile + i), widen(halves), theta + i);
-    stochastic(load(tile + i + kLanes), widen(halves + kLanes), theta + i + kLanes);
+    const HalfWords halves = half_words(first + static_cast<std::int32_t>(i), low, high);
+    stochastic(load(tile + i), widen(halves.of), theta + i);
+    stochastic(load(tile + i + kLanes), widen(halves.of + kLanes), theta + i + kLanes);
   }
   for (; i < n; ++i) encode(tile[i], half_word(first + static_cast<std::int32_t>(i), low, high), theta[i]);
 }
 
-// In two loops, since GCC vectorizes each and not both in one.
+// In three loops, since GCC vectorizes each and not all in one.
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, Float16* theta) {
-  const auto first = static_cast<std::int32_t>(start), count = static_cast<std::int32_t>(n);
+  const auto first = static_cast<std::int32_t>(start);
+  std::uint16_t halves[kTile];
+  for (std::size_t i = 0; i < n; i += 2 * kLanes) {
+    const HalfWords some = half_words(first + static_cast<std::int32_t>(i), low, high);
+    std::memcpy(halves + i, some.of, sizeof some);
+  }
   alignas(64) float rounded[kTile];
   ADAMANTINE_INDEPENDENT
-  for (std::int32_t i = 0; i < count; ++i) rounded[i] = stochastic_float16(tile[i], half_word(first + i, low, high));
+  for (std::size_t i = 0; i < n; ++i) rounded[i] = stochastic_float16(tile[i], halves[i]);
   encode_tile<Float16>(rounded, n, reinterpret_cast<std::byte*>(theta));
 }
 

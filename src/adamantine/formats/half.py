@@ -29,9 +29,9 @@ def stochastic_bfloat16(x: Any, half_word: Any) -> Any:
     What is exactly representable stays; infinities and NaN stay; a finite number stays finite.
     """
     b = bits(x)
-    up = b + half_word
-    finite = where((up & 0x7F800000) == 0x7F800000, b, up)  # an infinity's dropped bits are 0
-    return (where(x == x, finite, b | 0x400000) >> 16) & 0xFFFF
+    magnitude = where(x == x, b, b | 0x400000) & 0x7FFFFFFF  # quiet, as arithmetic makes a NaN
+    finite = minimum(magnitude + half_word, 0x7F7FFFFF)
+    return ((maximum(finite, magnitude) | (b & -0x80000000)) >> 16) & 0xFFFF
 
 
 def stochastic_float16(x: Any, half_word: Any) -> Any:
