@@ -120,12 +120,12 @@ def reference_loss(entries, bits):
     for entry in entries:
         m, v = in_blocks(entry["exp_avg"]), in_blocks(entry["exp_avg_sq"])
         code = block.CODES[bits, False]
-        v_kept = block.decode(*block.encode(v, 0.5, code), code)
+        v_kept = block.decode(*block.encode(v, block.NEAREST, code), code)
         if bits == 4:
-            codes, headers = block.encode_relative(m, v_kept, 0.5, block.RELATIVE)
+            codes, headers = block.encode_relative(m, v_kept, block.NEAREST, block.RELATIVE)
             m_kept = block.decode_relative(codes, headers, v_kept, block.RELATIVE)
         else:
-            m_kept = block.decode(*block.encode(m, 0.5, block.CODES[bits, True]), block.CODES[bits, True])
+            m_kept = block.decode(*block.encode(m, block.NEAREST, block.CODES[bits, True]), block.CODES[bits, True])
         kept["exp_avg"].append((m, m_kept))
         kept["exp_avg_sq"].append((v, v_kept))
     losses = {}

@@ -47,10 +47,10 @@ class Twin:
         self.slots = {}
         for letter, key in rule.slots.items():
             fill = np.full(len(theta), hyper.get(rule.initial.get(letter), 0.0), np.float32)
-            self.slots[key] = self.encode(fill, *forms[key], u=np.float32(0.5)) if forms[key][0] else fill
+            self.slots[key] = self.encode(fill, *forms[key], phase=block.NEAREST) if forms[key][0] else fill
 
-    def encode(self, x, bits, signed, u):
-        return block.encode(in_blocks(x), u, block.CODES[bits, signed])
+    def encode(self, x, bits, signed, phase):
+        return block.encode(in_blocks(x), phase, block.CODES[bits, signed])
 
     def partner(self, key):
         """The slot in whose root this one is coded, or None."""
@@ -92,9 +92,9 @@ class Twin:
             self.theta = short(theta)
             self.residual = short(theta - self.theta)
         elif self.weights == "stochastic" and self.dtype == "float16":
-            self.theta = half.stochastic_float16(theta, words.word(index, low, high))
+            self.theta = half.stochastic_float16(theta, words.half_word(index, low, high))
         elif self.weights == "stochastic":
-            self.theta = half.decode_bfloat16(half.stochastic_bfloat16(theta, words.word(index, low, high)))
+            self.theta = half.decode_bfloat16(half.stochastic_bfloat16(theta, words.half_word(index, low, high)))
         elif self.weights == "split8":
             hi, self.residual = split.split8(theta, words.phase(within, numbers, high, 3))
             self.theta = half.decode_bfloat16(hi)
@@ -125,15 +125,15 @@ class Twin:
             bits, signed = self.forms[key]
             new = slots[place]
             if partner := self.partner(key):
-                u = words.dither(np.arange(128, dtype=np.int32), blocks, high, place)
+                phase = words.phase(np.arange(128, dtype=np.int32), blocks, high, place)
                 v = in_blocks(self.decoded(partner).astype(np.float32))
                 m = in_blocks(new.astype(np.float32))
-                self.slots[key] = block.encode_relative(m, v, u, block.RELATIVE)
+                self.slots[key] = block.encode_relative(m, v, phase, block.RELATIVE)
             elif bits:
-                u = np.float32(0.5)
+                phase = block.NEAREST
                 if not signed:
-                    u = words.dither(np.arange(128, dtype=np.int32), blocks, high, place)
-                self.slots[key] = self.encode(new.astype(np.float32), bits, signed, u)
+                    phase = words.phase(np.arange(128, dtype=np.int32), blocks, high, place)
+                self.slots[key] = self.encode(new.astype(np.float32), bits, signed, phase)
             else:
                 self.slots[key] = new.astype(self.slots[key].dtype)
         self.key = words.next_key(self.key)
