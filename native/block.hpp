@@ -71,9 +71,10 @@ ADAMANTINE_INLINE Found find(const float* x) {
 }
 
 // A tile's blocks side by side, so that what is computed once a block is computed of many at once.
+// Those that a tile does not have are computed too: zeros, until there has been one in their place.
 struct Blocks {
   static constexpr std::size_t most = kTile / kCodeBlock;
-  std::int32_t largest[most], count[most], total[most];
+  std::int32_t largest[most] = {}, count[most] = {}, total[most] = {};
   std::int32_t header[most], distance[most];
   float inverse[most];  // of the scale
 
@@ -152,13 +153,42 @@ ADAMANTINE_INLINE void encode_bytes(const float* x, std::uint32_t phase, float i
   }
 }
 
+// A full block's codes of 4 bits: a byte holds those of two halves.
+constexpr std::size_t kHalf = kCodeBlock / 2;
+
+ADAMANTINE_INLINE Ints nibbles(const std::uint8_t* codes, std::size_t i) {
+  return i < kHalf ? widen(codes + i) & 15 : widen(codes + i - kHalf) >> 4;
+}
+
+template <class Code>
+ADAMANTINE_INLINE void decode_nibbles(const std::uint8_t* codes, std::int32_t header, float* x) {
+  const std::int32_t h = distance<Code>(header & 7);
+  const float scale = floats(header & -128);
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(nibbles(codes, i), h, scale));
+}
+
+template <class Code, bool has_zeros>
+ADAMANTINE_INLINE void encode_nibbles(const float* x, std::uint32_t phase, float inverse, std::int32_t h,
+                                      std::uint8_t* codes) {
+  Words at = phase + lane_numbers() * WITHIN;
+  for (std::size_t i = 0; i < kHalf; i += kLanes) {
+    const Words later = at + static_cast<std::uint32_t>(kHalf) * WITHIN;
+    const auto below = [&](Words phases) {
+      return Code::is_dithered ? phases >> (32 - h) : Words{} + (NEAREST >> (32 - h));
+    };
+    const Ints low = encode<Code, has_zeros>(load(x + i), below(at), inverse, h);
+    const Ints high = encode<Code, has_zeros>(load(x + i + kHalf), below(later), inverse, h);
+    narrow(low | high << 4, codes + i);
+    at += static_cast<std::uint32_t>(kLanes) * WITHIN;
+  }
+}
+
 // n codes, at most a block, as they lie: a byte each, or two a byte of which the first half is low. The numbers
 // are a full block.
 template <class Code>
 ADAMANTINE_INLINE void decode_block(const std::uint8_t* codes, std::size_t n, std::int32_t header, float* x) {
-  if (Code::bits == 8 && n == kCodeBlock) {
-    decode_bytes<Code>(codes, header, x);
-    return;
+  if (n == kCodeBlock) {
+    return Code::bits == 8 ? decode_bytes<Code>(codes, header, x) : decode_nibbles<Code>(codes, header, x);
   }
   std::uint8_t bytes[kCodeBlock + kLanes] = {};  // more than a block, or GCC 12 warns that n could be more
   if constexpr (Code::bits == 8) {
@@ -174,9 +204,9 @@ ADAMANTINE_INLINE void decode_block(const std::uint8_t* codes, std::size_t n, st
 template <class Code, bool has_zeros>
 ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t phase, float inverse, std::int32_t h,
                                     std::uint8_t* codes) {
-  if (Code::bits == 8 && n == kCodeBlock) {
-    encode_bytes<Code, has_zeros>(x, phase, inverse, h, codes);
-    return;
+  if (n == kCodeBlock) {
+    return Code::bits == 8 ? encode_bytes<Code, has_zeros>(x, phase, inverse, h, codes)
+                           : encode_nibbles<Code, has_zeros>(x, phase, inverse, h, codes);
   }
   std::uint8_t bytes[kCodeBlock];
   encode_bytes<Code, has_zeros>(x, phase, inverse, h, bytes);

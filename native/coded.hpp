@@ -7,7 +7,7 @@ struct Slot {
   float* numbers;
 };
 
-// The code of 8 bits that a rule's slot has.
+// Which of a rule's slots have no sign is known here, so that the loops need not ask.
 template <class Rule, std::size_t k>
 constexpr bool is_unsigned() {
   for (const char* letter = Rule::text.unsigneds; *letter; ++letter) {
@@ -41,7 +41,7 @@ ADAMANTINE_ONCE void run_blocks(const Rule& given_rule, const Numbers<Lanes>& gi
   const bool asks = size_of(streams.theta_type) == 2;
   for (std::size_t b = 0; b < count; ++b) {
     if (asks && start + b * kCodeBlock + kTile < stop) ask_ahead(streams, start + b * kCodeBlock + kTile, sizeof...(k));
-    const std::int32_t headers[] = {(from == From::codes ? slots[k].headers[b] : 0)...};
+    const std::int32_t headers[] = {(from == From::numbers ? 0 : slots[k].headers[b])...};
     Tally tallies[sizeof...(k)];
     for (std::size_t i = b * kCodeBlock; i < (b + 1) * kCodeBlock; i += kLanes) {
       ask(theta + i);
@@ -69,47 +69,49 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
                                   std::index_sequence<k...> places) {
   const auto rule = rule_of<Rule, Lanes>(row);
   const auto numbers = numbers_of<Lanes>(row);
-  const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
   alignas(64) float tiles[2 + kMaxSlots][kTile];
   Blocks blocks[sizeof...(k)];
-  const bool is_read_as_it_lies = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
-                                  (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);
+  const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
+  const bool is_short = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
+                        (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);
   for (std::size_t i = start; i < stop; i += kTile) {
     const std::size_t n = stop - i < kTile ? stop - i : kTile;
     const bool is_full = n % kCodeBlock == 0;
-    if (has_bytes && is_full && is_read_as_it_lies) {
-      const Slot slots[] = {{reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + i,
-                             streams.headers[k] + i / kCodeBlock, tiles[2 + k]}...};
-      run_blocks<From::codes, form>(
-          rule, numbers, streams, i, stop, reinterpret_cast<const BFloat16*>(streams.theta) + i,
-          reinterpret_cast<const BFloat16*>(streams.g) + i, tiles[0], n / kCodeBlock, slots, blocks, places);
+    const auto coded_at = [&](std::size_t slot) -> Slot {
+      return {reinterpret_cast<const std::uint8_t*>(streams.slots[slot]) + i,
+              streams.headers[slot] == nullptr ? nullptr : streams.headers[slot] + i / kCodeBlock, tiles[2 + slot]};
+    };
+    const Slot coded[] = {coded_at(k)...};
+    float* opened[] = {tiles[2 + k]...};
+    if (has_bytes && is_full && is_short) {
+      const auto* theta = reinterpret_cast<const BFloat16*>(streams.theta) + i;
+      const auto* g = reinterpret_cast<const BFloat16*>(streams.g) + i;
+      run_blocks<From::codes, form>(rule, numbers, streams, i, stop, theta, g, tiles[0], n / kCodeBlock, coded, blocks,
+                                    places);
       close_theta(streams, i, n, tiles[0]);
-      (close_blocks(streams, k, i, n, tiles[2 + k], blocks[k]), ...);
+      close_slots(streams, sizeof...(k), i, n, opened, blocks, tiles[1]);
       continue;
     }
     float* const theta = open_theta(streams, i, n, tiles[0]);
     const float* const g = open_dense(const_cast<std::byte*>(streams.g), streams.g_type, i, n, tiles[1]);  // read only
     if (has_bytes && is_full) {
-      const Slot slots[] = {{reinterpret_cast<const std::uint8_t*>(streams.slots[k]) + i,
-                             streams.headers[k] + i / kCodeBlock, tiles[2 + k]}...};
       run_blocks<From::codes, form>(rule, numbers, streams, i, stop, static_cast<const float*>(theta), g, theta,
-                                    n / kCodeBlock, slots, blocks, places);
-      close_theta(streams, i, n, theta);
-      (close_blocks(streams, k, i, n, tiles[2 + k], blocks[k]), ...);
-      continue;
-    }
-    float* opened[] = {open_slot(streams, k, i, n, tiles[2 + k])...};
-    relate(streams, sizeof...(k), opened, n);
-    const Slot slots[] = {{nullptr, nullptr, is_full ? opened[k] : filled(opened[k], n, tiles[2 + k])}...};
-    float* const new_theta = is_full ? theta : filled(theta, n, tiles[0]);
-    run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, static_cast<const float*>(new_theta),
-                                    is_full ? g : filled(g, n, tiles[1]), new_theta, blocks_of(n), slots, blocks,
-                                    places);
-    if (!is_full) {
-      if (theta != new_theta) std::memcpy(theta, new_theta, n * sizeof(float));
-      for (std::size_t slot = 0; slot < sizeof...(k); ++slot) {
-        if (streams.codes[slot] != Code::none) find_blocks(slots[slot].numbers, n, blocks[slot]);
-        if (opened[slot] != slots[slot].numbers) std::memcpy(opened[slot], slots[slot].numbers, n * sizeof(float));
+                                    n / kCodeBlock, coded, blocks, places);
+    } else {
+      ((opened[k] = open_slot(streams, k, i, n, tiles[2 + k])), ...);
+      relate(streams, sizeof...(k), opened, n);
+      float* const there[] = {is_full ? opened[k] : filled(opened[k], n, tiles[2 + k])...};
+      const Slot slots[] = {{nullptr, nullptr, there[k]}...};
+      float* const new_theta = is_full ? theta : filled(theta, n, tiles[0]);
+      run_blocks<From::numbers, form>(rule, numbers, streams, i, stop, static_cast<const float*>(new_theta),
+                                      is_full ? g : filled(g, n, tiles[1]), new_theta, blocks_of(n), slots, blocks,
+                                      places);
+      if (!is_full) {
+        if (theta != new_theta) std::memcpy(theta, new_theta, n * sizeof(float));
+        for (std::size_t slot = 0; slot < sizeof...(k); ++slot) {
+          if (streams.codes[slot] != Code::none) find_blocks(there[slot], n, blocks[slot]);
+          if (opened[slot] != there[slot]) std::memcpy(opened[slot], there[slot], n * sizeof(float));
+        }
       }
     }
     close_theta(streams, i, n, theta);

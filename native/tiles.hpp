@@ -40,33 +40,37 @@ ADAMANTINE_INLINE void close_dense(std::byte*, DType, std::size_t, std::size_t, 
 
 // Weights of 16 bits that are not simply rounded to nearest. `start` counts from the tensor's first element.
 
-// Of 2·kLanes elements from an even one on, as they follow each other.
+// By which random words are drawn: modulo 2^32, as in the texts.
+ADAMANTINE_INLINE std::int32_t index_of(std::size_t element) { return static_cast<std::int32_t>(element); }
+
+// Of 2·kLanes elements from a multiple of that on, as they follow each other.
 struct HalfWords {
   std::uint16_t of[2 * kLanes];
 };
-ADAMANTINE_INLINE HalfWords half_words(std::int32_t first, std::uint32_t low, std::uint32_t high) {
-  return std::bit_cast<HalfWords>(word(static_cast<std::uint32_t>(first >> 1) + lane_numbers(), low, high));
+ADAMANTINE_INLINE HalfWords half_words(std::size_t first, std::uint32_t low, std::uint32_t high) {
+  const auto pair = static_cast<std::uint32_t>(index_of(first) >> 1);
+  Words both = word(pair + lane_numbers(), low, high);
+  if constexpr (std::endian::native == std::endian::big) both = both << 16 | both >> 16;  // the low half comes first
+  return std::bit_cast<HalfWords>(both);
 }
 
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, BFloat16* theta) {
-  const auto first = static_cast<std::int32_t>(start);
   std::size_t i = 0;
   for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    const HalfWords halves = half_words(first + static_cast<std::int32_t>(i), low, high);
+    const HalfWords halves = half_words(start + i, low, high);
     stochastic(load(tile + i), widen(halves.of), theta + i);
     stochastic(load(tile + i + kLanes), widen(halves.of + kLanes), theta + i + kLanes);
   }
-  for (; i < n; ++i) encode(tile[i], half_word(first + static_cast<std::int32_t>(i), low, high), theta[i]);
+  for (; i < n; ++i) encode(tile[i], half_word(index_of(start + i), low, high), theta[i]);
 }
 
 // In three loops, since GCC vectorizes each and not all in one.
 ADAMANTINE_ONCE void encode_stochastic(const float* tile, std::size_t start, std::size_t n, std::uint32_t low,
                                        std::uint32_t high, Float16* theta) {
-  const auto first = static_cast<std::int32_t>(start);
   std::uint16_t halves[kTile];
   for (std::size_t i = 0; i < n; i += 2 * kLanes) {
-    const HalfWords some = half_words(first + static_cast<std::int32_t>(i), low, high);
+    const HalfWords some = half_words(start + i, low, high);
     std::memcpy(halves + i, some.of, sizeof some);
   }
   alignas(64) float rounded[kTile];
@@ -295,8 +299,23 @@ ADAMANTINE_INLINE void relate(const Streams& streams, std::size_t count, T** slo
   }
 }
 
-ADAMANTINE_INLINE void find_again(float* tile, std::size_t n, Blocks& blocks) { find_blocks(tile, n, blocks); }
-ADAMANTINE_INLINE void find_again(double*, std::size_t, Blocks&) {}  // looked at as it is closed
+// A slot's numbers over the root of its partner's, and what the blocks hold then.
+ADAMANTINE_ONCE void over_partner(float* m, const float* v, std::size_t n, Blocks& blocks) {
+  if (n % kCodeBlock != 0) {
+    over_root(m, v, n);
+    return find_blocks(m, n, blocks);
+  }
+  for (std::size_t b = 0; b < blocks_of(n); ++b) {
+    Tally tally;
+    for (std::size_t i = b * kCodeBlock; i < (b + 1) * kCodeBlock; i += kLanes) {
+      const Lanes ratio = load(m + i) / root(load(v + i));
+      store(m + i, ratio);
+      tally.add(ratio);
+    }
+    blocks.put(b, tally.found(m + b * kCodeBlock));
+  }
+}
+ADAMANTINE_INLINE void over_partner(double* m, const double* v, std::size_t n, Blocks&) { over_root(m, v, n); }
 
 template <class T>
 ADAMANTINE_INLINE void close_slots(const Streams& streams, std::size_t count, std::size_t start, std::size_t n,
@@ -306,8 +325,7 @@ ADAMANTINE_INLINE void close_slots(const Streams& streams, std::size_t count, st
   }
   for (std::size_t k = 0; k < count; ++k) {
     if (streams.codes[k] != Code::relative4) continue;
-    over_root(slots[k], open_slot(streams, streams.partners[k], start, n, spare), n);
-    find_again(slots[k], n, blocks[k]);
+    over_partner(slots[k], open_slot(streams, streams.partners[k], start, n, spare), n, blocks[k]);
     close_slot(streams, k, start, n, slots[k], blocks[k]);
   }
 }
