@@ -70,7 +70,7 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
   const auto rule = rule_of<Rule, Lanes>(row);
   const auto numbers = numbers_of<Lanes>(row);
   alignas(64) float tiles[2 + kMaxSlots][kTile];
-  Blocks blocks[sizeof...(k)] = {};  // a short tile leaves some as they are
+  Blocks blocks[sizeof...(k)];
   const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
   const bool is_short = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
                         (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);

@@ -123,7 +123,7 @@ ADAMANTINE_INLINE void step_over(const Row& row, const Streams& streams, std::si
               stop - start, (reinterpret_cast<T*>(streams.slots[k]) + start)...);
   } else {
     alignas(64) T tiles[2 + kMaxSlots][kTile];
-    Blocks blocks[1 + sizeof...(k)] = {};
+    Blocks blocks[1 + sizeof...(k)];
     // Where little is read in place, the next tile's memory is asked for bit by bit while the divider is waited for.
     const bool asks = size_of(streams.theta_type) == 2 && ((size_of(streams.slot_types[k]) == 2) || ...);
     for (std::size_t i = start; i < stop; i += kTile) {

@@ -60,7 +60,8 @@ struct Squares {
   double largest;
 };
 
-// From element `start`, in the middle of a block of codes only where none are stored, to before `stop`.
+// From element `start` to before `stop`. Where elements are counted, by codes or by weights that round by words or a
+// dither, `start` is a multiple of kCodeBlock.
 using Step = void (*)(const Row&, const Streams&, std::size_t start, std::size_t stop);
 using SumSquares = Squares (*)(const std::byte* g, std::size_t count);
 using Traffic = void (*)(const std::byte* const* reads, std::size_t n_reads, std::byte* const* writes,

@@ -87,8 +87,7 @@ Streams streams_of(nb::handle arrays) {
   return streams;
 }
 
-// One kernel on bare memory: arrays as in `streams_of`, of which θ and the slots are written. Where there are
-// blocks, `start` is a multiple of theirs.
+// One kernel on bare memory: arrays as in `streams_of`, of which θ and the slots are written; `start` as in kernel.hpp.
 void step(const std::string& target, const std::string& rule_name, std::size_t form, std::vector<double> numbers,
           nb::list arrays, std::size_t start, std::size_t stop, std::uint64_t key) {
   const Kernels& kernels = named(target);

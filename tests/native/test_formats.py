@@ -68,10 +68,10 @@ def in_blocks(x):
     return np.pad(x, (0, -x.size % block.BLOCK)).reshape(-1, block.BLOCK)
 
 
-def places(size):
-    """Of each element, by blocks: its place within the block, and the block's number."""
-    n = -(-size // block.BLOCK)
-    return np.arange(block.BLOCK, dtype=np.int32)[None], np.arange(n, dtype=np.int32)[:, None]
+def places(size, first=0):
+    """Of each element from the first on, by blocks: its place within the block, and the block's number."""
+    numbers = first // block.BLOCK + np.arange(-(-size // block.BLOCK), dtype=np.int32)
+    return np.arange(block.BLOCK, dtype=np.int32)[None], numbers[:, None]
 
 
 def code_of(name, signed):
@@ -98,11 +98,11 @@ def unpack(packed, size):
 
 
 @np.errstate(all="ignore")
-def encode_slot(x, name, signed, slot, v=None):
+def encode_slot(x, name, signed, slot, v=None, first=0):
     """Numbers → stored arrays: codes and headers, or the numbers' bits. v: as kept, of a relative slot."""
     if name not in ("8bit", "4bit"):
         return [encode_dense(x, name)]
-    phase = block.NEAREST if signed and v is None else words.phase(*places(x.size), HIGH, slot)
+    phase = block.NEAREST if signed and v is None else words.phase(*places(x.size, first), HIGH, slot)
     values = in_blocks(x.astype(np.float32))
     if v is None:
         codes, headers = block.encode(values, phase, code_of(name, signed))
@@ -126,7 +126,7 @@ def decode_slot(stored, name, signed, size, v=None):
 
 
 @np.errstate(all="ignore")
-def encode_slots(rule, slots, formats):
+def encode_slots(rule, slots, formats, first=0):
     """Every slot's arrays; a relative one in units of its partner as that is kept."""
     letters = list(RULES[rule].slots)
     stored: list[list[np.ndarray]] = [[] for _ in letters]
@@ -134,7 +134,7 @@ def encode_slots(rule, slots, formats):
         signed = letters[k] not in RULES[rule].unsigned
         partner = partner_of(rule, formats, k)
         v = None if partner is None else kept(rule, stored, formats, partner, slots[k].size)
-        stored[k] = encode_slot(slots[k], formats[k], signed, k, v)
+        stored[k] = encode_slot(slots[k], formats[k], signed, k, v, first)
     return stored
 
 
@@ -161,16 +161,16 @@ def order(rule, formats):
 
 
 @np.errstate(all="ignore")
-def encode_theta(x, dtype, weights):
+def encode_theta(x, dtype, weights, first=0):
     """Numbers → stored arrays: θ and, of weights that have one, the residual."""
-    index = np.arange(x.size, dtype=np.int32)
+    index = (first + np.arange(x.size)).astype(np.uint32).view(np.int32)
     if weights == "stochastic":
         word = words.half_word(index, LOW, HIGH)
         if dtype == "bfloat16":
             return [half.stochastic_bfloat16(x, word).astype(np.uint16)]
         return [half.stochastic_float16(x, word).astype(np.float16).view(np.uint16)]
     if weights == "split8":
-        phase = words.phase(*places(x.size), HIGH, 3).ravel()[: x.size]
+        phase = words.phase(*places(x.size, first), HIGH, 3).ravel()[: x.size]
         hi, residual = split.split8(x, phase)
         return [hi.astype(np.uint16), residual.astype(np.int8)]
     if weights == "split16":
@@ -243,7 +243,7 @@ def scalars(rule):
 
 
 @cache
-def expected(rule, form, name, size):
+def expected(rule, form, name, size, first=0):
     dtype, weights, g_dtype, formats = FORMATS[name]
     theta_stored, g_stored, stored = inputs(rule, name, size)
     wide = np.float64 if dtype == "float64" else np.float32
@@ -257,29 +257,39 @@ def expected(rule, form, name, size):
         advance = apply.cautious_step if form == "cautious" else apply.step
         theta = advance(theta, u, SHRINK, ETA)
         assert theta.dtype == wide
-        return [encode_theta(theta, dtype, weights), *encode_slots(rule, slots, formats)]
+        return [encode_theta(theta, dtype, weights, first), *encode_slots(rule, slots, formats, first)]
 
 
-def run(target, rule, form, name, size, cuts=()):
-    """The kernel's arrays after the same step, in as many calls as there are cuts and one."""
+def run(target, rule, form, name, size, cuts=(), first=0):
+    """The kernel's arrays after the same step, in as many calls as there are cuts and one.
+
+    ``first``: the number of the first element; the tensors begin so far in front of the memory that is there.
+    """
     dtype, weights, g_dtype, formats = FORMATS[name]
     theta, g, stored = inputs(rule, name, size)
     theta, stored = [x.copy() for x in theta], [[x.copy() for x in arrays] for arrays in stored]
-    arrays = [(theta[0].ctypes.data, dtype, weights, theta[1].ctypes.data if len(theta) > 1 else 0)]
-    arrays.append((g.ctypes.data, g_dtype))
+
+    def begin(x, share=1):
+        """The tensor's address; ``share``: how many elements there are to one of x."""
+        return x.ctypes.data - first * x.itemsize // share
+
+    arrays = [(begin(theta[0]), dtype, weights, begin(theta[1]) if len(theta) > 1 else 0)]
+    arrays.append((begin(g), g_dtype))
     for k, (letter, f, x) in enumerate(zip(RULES[rule].slots, formats, stored, strict=False)):
         partner = partner_of(rule, formats, k)
         if f in ("8bit", "4bit"):
             signed = letter not in RULES[rule].unsigned
             more = () if partner is None else (partner,)
-            arrays.append((x[0].ctypes.data, f, signed, x[1].ctypes.data, *more))
+            arrays.append((begin(x[0], 8 // int(f[0])), f, signed, begin(x[1], block.BLOCK), *more))
         else:
-            arrays.append((x[0].ctypes.data, f))
+            arrays.append((begin(x[0]), f))
     host = scalars(rule)
     host = [float("nan") if host[s] is None else host[s] for s in SCALARS[rule]]
     numbers = [GRAD_SCALE, COUPLE, SHRINK, ETA, *host]
     for start, stop in zip((0, *cuts), (*cuts, size), strict=True):
-        native.step(target, rule, FORMS.index(form), numbers, arrays, start, stop, KEY % 2**64)
+        native.step(
+            target, rule, FORMS.index(form), numbers, arrays, first + start, first + stop, KEY % 2**64
+        )
     return [theta, *stored]
 
 
@@ -321,6 +331,15 @@ def test_where_it_is_cut_does_not_show(name):
     cuts = (128, 384, native.TILE, native.TILE + 256)
     its = run("", "amsgrad", "plain", name, size)
     assert_same(run("", "amsgrad", "plain", name, size, cuts), its, dtypes_of(name))
+
+
+@EVERY_TARGET
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("first", [2**31 - 256, 2**32 - 256])
+def test_elements_are_counted_beyond_32_bits(target, name, first):
+    """Random words by the number modulo 2^32, as the texts count, blocks by their own number."""
+    its = expected("adam", "plain", name, 1000, first)
+    assert_same(run(target, "adam", "plain", name, 1000, first=first), its, dtypes_of(name))
 
 
 @pytest.mark.parametrize("name", FORMATS)

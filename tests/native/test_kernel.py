@@ -205,7 +205,7 @@ def test_a_wrong_bit_would_be_seen(form):
 
 
 def test_the_kernel_has_every_elementwise_rule():
-    """Names, slots in order, scalars in the order in which `direction` takes them, and which slots have no sign."""
+    """Names, slots in order, scalars in the order in which `direction` takes them, slots without a sign."""
     ours = {
         name: (slots.split(), names.split(), {*unsigneds.split()})
         for name, slots, names, unsigneds in native.rules

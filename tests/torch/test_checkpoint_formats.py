@@ -125,7 +125,8 @@ def reference_loss(entries, bits):
             codes, headers = block.encode_relative(m, v_kept, block.NEAREST, block.RELATIVE)
             m_kept = block.decode_relative(codes, headers, v_kept, block.RELATIVE)
         else:
-            m_kept = block.decode(*block.encode(m, block.NEAREST, block.CODES[bits, True]), block.CODES[bits, True])
+            code = block.CODES[bits, True]
+            m_kept = block.decode(*block.encode(m, block.NEAREST, code), code)
         kept["exp_avg"].append((m, m_kept))
         kept["exp_avg_sq"].append((v, v_kept))
     losses = {}

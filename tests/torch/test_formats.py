@@ -94,7 +94,8 @@ class Twin:
         elif self.weights == "stochastic" and self.dtype == "float16":
             self.theta = half.stochastic_float16(theta, words.half_word(index, low, high))
         elif self.weights == "stochastic":
-            self.theta = half.decode_bfloat16(half.stochastic_bfloat16(theta, words.half_word(index, low, high)))
+            word = words.half_word(index, low, high)
+            self.theta = half.decode_bfloat16(half.stochastic_bfloat16(theta, word))
         elif self.weights == "split8":
             hi, self.residual = split.split8(theta, words.phase(within, numbers, high, 3))
             self.theta = half.decode_bfloat16(hi)

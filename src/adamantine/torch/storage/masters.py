@@ -13,8 +13,6 @@ from adamantine.torch.storage.change import WEIGHTS, Account
 from adamantine.torch.storage.layout import RESIDUAL, residual_dtype
 from adamantine.torch.storage.transfer import Transfer, pieces
 
-_NEAREST_PHASE = -(2**31)  # as a phase: half of what split8 rounds away
-
 
 def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, Any], account: Account) -> None:
     """The master weight of one parameter in another format; θ moves by a unit of its last place at most.
@@ -36,7 +34,7 @@ def recode_weights(p: Tensor, name: str, transfer: Transfer, entry: dict[str, An
         if dtype is None:
             tally.measure(name, before, theta.float())
             continue
-        phases = torch.full_like(before, _NEAREST_PHASE, dtype=torch.int32)
+        phases = torch.full_like(before, codecs.NEAREST, dtype=torch.int32)
         short, rest = codecs.split_off(before, new, theta.dtype, phases)
         flat[run.here] = short
         made[run.here] = rest

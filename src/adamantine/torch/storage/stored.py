@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adamantine.formats.block import BLOCK, Code
 from adamantine.torch.storage import codecs
-from adamantine.torch.storage.elements import Elements, Run, Runs, put_back
+from adamantine.torch.storage.elements import Elements, Run, Runs, block_count, put_back
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     ROUNDING,
@@ -70,12 +70,12 @@ class Stored:
         return flat
 
     def pieces(self, room: int) -> Iterator[Elements]:
-        """All elements, of one parameter as many at a time as there is room for."""
+        """All elements, of one parameter as many at a time as there is room for, and a block's rest."""
         if len(self._sizes) > 1:
             yield Runs(self._sizes, self._theta.device)
             return
         (size,) = self._sizes
-        room = max(room // BLOCK, 1) * BLOCK
+        room = block_count(room) * BLOCK
         for start in range(0, size, room):
             yield Run(start, min(start + room, size), self._theta.device)
 
