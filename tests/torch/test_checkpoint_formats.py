@@ -321,6 +321,8 @@ FORGERIES = {
         r"is float32 of shape \(3,\).*int32",
     ),
     "a negative scale": (forge("exp_avg_sq_codes_scale", lambda x: x | -(2**31)), "negative header"),
+    "no such range": (forge("exp_avg_codes_scale", lambda x: x & -128 | 7), "low 7 bits are more than 6"),
+    "the ranges of another code": (forge("exp_avg_sq_codes_scale", lambda x: x | 64), "or of another code"),
     "int8 codes": (
         forge("exp_avg_codes", lambda x: x.to(torch.int8)),
         "exp_avg_codes of 'odd' is int8.*'8bit' asks for uint8",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from adamantine.formats.block import Code
 from adamantine.torch.options import check_state_keys
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
@@ -129,11 +130,7 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
             _check(codes, torch.uint8, shape, f"{codes_key} of {name}", f"state={form!r}")
             blocks = block_count(real.numel())
             _check(headers, torch.int32, (blocks,), f"{headers_key} of {name}", f"state={form!r}")
-            if headers.device.type != "meta" and bool((headers < 0).any()):
-                raise ValueError(
-                    f"the checkpoint's {headers_key} of {name} has a negative header, and no scale is "
-                    "negative: the state is damaged"
-                )
+            _check_headers(headers, transfer.saved.code(place), f"{headers_key} of {name}")
     for key, partner in zip(keys, transfer.saved.partners, strict=True):
         if partner is not None and entry.get(coded_keys(key)[0]) is not None:
             other = keys[partner]
@@ -147,6 +144,20 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
         _check(entry[RESIDUAL], dtype, tuple(param.shape), f"{RESIDUAL} of {name}", weights)
     if entry.get(ROUNDING) is not None:
         _check(entry[ROUNDING], torch.int64, (), f"{ROUNDING} of {name}", "the rounding key")
+
+
+def _check_headers(headers: Tensor, code: Code | None, what: str) -> None:
+    if headers.device.type == "meta" or code is None:
+        return
+    if bool((headers < 0).any()):
+        raise ValueError(
+            f"the checkpoint's {what} has a negative header, and no scale is negative: the state is damaged"
+        )
+    if bool(((headers & 127) > code.most).any()):
+        raise ValueError(
+            f"the checkpoint's {what} has a header whose low 7 bits are more than {code.most}, which no "
+            "range of its code is: the state is damaged, or of another code"
+        )
 
 
 def _check_dense(value: Any, param: Tensor, key: str, name: str) -> None:
