@@ -219,9 +219,7 @@ ADAMANTINE_INLINE void encode_block(const float* x, std::size_t n, std::uint32_t
 }
 
 // √v within 6 %, and for every v a positive number; the same one for every NaN, of which engines have different ones.
-ADAMANTINE_INLINE float root(float v) {
-  return floats((smaller(bits(v) & 0x7FFFFFFF, 0x7F800000) >> 1) + 0x1FC00000);
-}
+ADAMANTINE_INLINE float root(float v) { return floats((smaller(bits(v) & 0x7FFFFFFF, 0x7F800000) >> 1) + 0x1FC00000); }
 ADAMANTINE_INLINE Lanes root(Lanes v) {
   return (Floats)((smaller((Ints)v.x & 0x7FFFFFFF, Ints{} + 0x7F800000) >> 1) + 0x1FC00000);
 }

@@ -72,8 +72,8 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
   alignas(64) float tiles[2 + kMaxSlots][kTile];
   Blocks blocks[sizeof...(k)];
   const bool has_bytes = ((streams.codes[k] == kCode8<Rule, k>) && ...);
-  const bool is_short = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
-                        (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);
+  const bool has_bfloat16 = streams.theta_type == DType::bfloat16 && streams.g_type == DType::bfloat16 &&
+                            (streams.weights == Weights::nearest || streams.weights == Weights::stochastic);
   for (std::size_t i = start; i < stop; i += kTile) {
     const std::size_t n = stop - i < kTile ? stop - i : kTile;
     const bool is_full = n % kCodeBlock == 0;
@@ -83,7 +83,7 @@ ADAMANTINE_INLINE void step_coded(const Row& row, const Streams& streams, std::s
     };
     const Slot coded[] = {coded_at(k)...};
     float* opened[] = {tiles[2 + k]...};
-    if (has_bytes && is_full && is_short) {
+    if (has_bytes && is_full && has_bfloat16) {
       const auto* theta = reinterpret_cast<const BFloat16*>(streams.theta) + i;
       const auto* g = reinterpret_cast<const BFloat16*>(streams.g) + i;
       run_blocks<From::codes, form>(rule, numbers, streams, i, stop, theta, g, tiles[0], n / kCodeBlock, coded, blocks,

@@ -91,6 +91,8 @@ ADAMANTINE_ONCE void run(const Rule& rule, const Numbers<T>& numbers, T* theta, 
 
 #include "tiles.hpp"
 
+#include "slots.hpp"
+
 template <class Rule, class T>
 Rule rule_of(const Row& row) {
   Rule rule;
