@@ -118,7 +118,8 @@ def decode(c: Any, header: Any, code: Code) -> Any:
 def root(v: Any) -> Any:
     """√v within 6 %, for every v ≥ 0 a positive number: half of the logarithm, as an integer.
 
-    A NaN's is large. The same bits everywhere, which a library's square root need not have (benchmarks/rounding.py).
+    A NaN's is large. The same bits everywhere, which a library's square root need not have
+    (benchmarks/rounding.py).
     """
     return floats((minimum(bits(v) & 0x7FFFFFFF, 0x7F800000) >> 1) + 0x1FC00000)
 
