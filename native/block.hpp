@@ -108,7 +108,9 @@ ADAMANTINE_ONCE void choose(Blocks& blocks) {
 }
 
 template <class Code>
-ADAMANTINE_INLINE Lanes decode(Ints c, std::int32_t h, float scale) {
+ADAMANTINE_INLINE Lanes decode(Ints c, std::int32_t header) {
+  const std::int32_t h = distance<Code>(header & 7);
+  const float scale = floats(header & -128);
   const Ints magnitude = Code::bits == 8 && !Code::is_signed ? c : c & Code::most;
   Floats x = ((Floats)(ONE + (magnitude << h)) - 1.0f) * scale;
   if constexpr (Code::is_signed) {
@@ -118,9 +120,11 @@ ADAMANTINE_INLINE Lanes decode(Ints c, std::int32_t h, float scale) {
   return x;
 }
 
-// Of a block that is stored. `below`, of a step, is what makes the rest round up.
+// Of a block that is stored.
 template <class Code, bool has_zeros>
-ADAMANTINE_INLINE Ints encode(Lanes x, Words below, float inverse, std::int32_t h) {
+ADAMANTINE_INLINE Ints encode(Lanes x, Words phases, float inverse, std::int32_t h) {
+  // Of the distance between two codes, what makes the rest round up.
+  const Words below = Code::is_dithered ? phases >> (32 - h) : Words{} + (NEAREST >> (32 - h));
   const Ints b = (Ints)x.x & 0x7FFFFFFF;
   const Floats y = (Floats)b * inverse + 1.0f;
   Ints c = (Ints)(((Words)y + (below - static_cast<std::uint32_t>(ONE))) >> h);
@@ -137,9 +141,7 @@ ADAMANTINE_INLINE Ints encode(Lanes x, Words below, float inverse, std::int32_t 
 // A full block's codes, a byte each.
 template <class Code>
 ADAMANTINE_INLINE void decode_bytes(const std::uint8_t* codes, std::int32_t header, float* x) {
-  const std::int32_t h = distance<Code>(header & 7);
-  const float scale = floats(header & -128);
-  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(widen(codes + i), h, scale));
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(widen(codes + i), header));
 }
 
 template <class Code, bool has_zeros>
@@ -147,8 +149,7 @@ ADAMANTINE_INLINE void encode_bytes(const float* x, std::uint32_t phase, float i
                                     std::uint8_t* codes) {
   Words at = phase + lane_numbers() * WITHIN;
   for (std::size_t i = 0; i < kCodeBlock; i += kLanes) {
-    const Words below = Code::is_dithered ? at >> (32 - h) : Words{} + (NEAREST >> (32 - h));
-    narrow(encode<Code, has_zeros>(load(x + i), below, inverse, h), codes + i);
+    narrow(encode<Code, has_zeros>(load(x + i), at, inverse, h), codes + i);
     at += static_cast<std::uint32_t>(kLanes) * WITHIN;
   }
 }
@@ -162,9 +163,7 @@ ADAMANTINE_INLINE Ints nibbles(const std::uint8_t* codes, std::size_t i) {
 
 template <class Code>
 ADAMANTINE_INLINE void decode_nibbles(const std::uint8_t* codes, std::int32_t header, float* x) {
-  const std::int32_t h = distance<Code>(header & 7);
-  const float scale = floats(header & -128);
-  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(nibbles(codes, i), h, scale));
+  for (std::size_t i = 0; i < kCodeBlock; i += kLanes) store(x + i, decode<Code>(nibbles(codes, i), header));
 }
 
 template <class Code, bool has_zeros>
@@ -173,11 +172,8 @@ ADAMANTINE_INLINE void encode_nibbles(const float* x, std::uint32_t phase, float
   Words at = phase + lane_numbers() * WITHIN;
   for (std::size_t i = 0; i < kHalf; i += kLanes) {
     const Words later = at + static_cast<std::uint32_t>(kHalf) * WITHIN;
-    const auto below = [&](Words phases) {
-      return Code::is_dithered ? phases >> (32 - h) : Words{} + (NEAREST >> (32 - h));
-    };
-    const Ints low = encode<Code, has_zeros>(load(x + i), below(at), inverse, h);
-    const Ints high = encode<Code, has_zeros>(load(x + i + kHalf), below(later), inverse, h);
+    const Ints low = encode<Code, has_zeros>(load(x + i), at, inverse, h);
+    const Ints high = encode<Code, has_zeros>(load(x + i + kHalf), later, inverse, h);
     narrow(low | high << 4, codes + i);
     at += static_cast<std::uint32_t>(kLanes) * WITHIN;
   }

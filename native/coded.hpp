@@ -25,7 +25,7 @@ enum class From { codes, numbers };
 template <From from, class Code8>
 ADAMANTINE_INLINE Lanes read(const Slot& slot, std::size_t i, std::int32_t header) {
   if constexpr (from == From::numbers) return load(slot.numbers + i);
-  return decode<Code8>(widen(slot.codes + i), distance<Code8>(header & 7), floats(header & -128));
+  return decode<Code8>(widen(slot.codes + i), header);
 }
 
 // Full blocks. The slots' new numbers are left in `numbers`.

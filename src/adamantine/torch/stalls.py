@@ -26,7 +26,7 @@ from adamantine.schedules import peak_lr
 from adamantine.torch.engines.explain import name_parameters
 from adamantine.torch.plan import double, host
 from adamantine.torch.resolution import HALF_PRECISION, average_lost_below, lost_below, sample, share_below
-from adamantine.torch.storage.layout import Formats, dense_dtype, formats, slot_option
+from adamantine.torch.storage.layout import Formats, dense_dtype, dtype_name, formats, slot_option
 
 if TYPE_CHECKING:
     from adamantine.torch.optimizer import Optimizer
@@ -159,7 +159,7 @@ def _averages(
             by_dtype.setdefault(_slot_dtype(optimizer, group, key, p, form), []).append(p)
         for dtype, lot in by_dtype.items():
             limit = average_lost_below(dtype, None if how.is_dithered(place) else how.code(place))
-            stored = form if dtype is None else str(dtype).removeprefix("torch.")
+            stored = form if dtype is None else dtype_name(dtype)
             if forgets is not None and 0.0 < forgets < limit:
                 yield Stall(
                     "average",
@@ -241,7 +241,7 @@ def _names(params: Sequence[Tensor], names: dict[Tensor, str]) -> tuple[str, ...
 
 
 def _stored(dtype: torch.dtype, how: Formats) -> str:
-    name = str(dtype).removeprefix("torch.")
+    name = dtype_name(dtype)
     return f"{name} ({how.weights})" if how.weights != "nearest" else name
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from adamantine.rules import Rule
@@ -88,7 +87,7 @@ def explain(optimizer: Optimizer) -> Explanation:
             Placement(
                 name=names[p],
                 shape=tuple(p.shape),
-                dtype=_name(p.dtype),
+                dtype=storage.dtype_name(p.dtype),
                 engine="native" if reason is None else "generic",
                 reason=kernel if reason is None else reason,
                 weights=_weights(p, how),
@@ -110,7 +109,11 @@ def _stored(optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Any], Rule
 
 def _weights(p: Tensor, how: storage.Formats) -> str:
     weights = how.weights_of(p)
-    return _name(p.dtype) if weights in {"exact", "nearest"} else f"{_name(p.dtype)}, {weights}"
+    return (
+        storage.dtype_name(p.dtype)
+        if weights in {"exact", "nearest"}
+        else f"{storage.dtype_name(p.dtype)}, {weights}"
+    )
 
 
 def _state(p: Tensor, group: dict[str, Any], rule: Rule, how: storage.Formats, entry: dict[str, Any]) -> str:
@@ -120,13 +123,9 @@ def _state(p: Tensor, group: dict[str, Any], rule: Rule, how: storage.Formats, e
         found = entry.get(key)
         asked = storage.dense_dtype(p, storage.slot_option(group, key)) if form == "dense" else None
         if asked is not None:
-            form = _name(found.dtype if isinstance(found, Tensor) else asked)
+            form = storage.dtype_name(found.dtype if isinstance(found, Tensor) else asked)
         slots.append(f"{key} {form}")
     return ", ".join(slots) or "none"
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _reasons(optimizer: Optimizer, count: int) -> Sequence[str | None]:

@@ -15,6 +15,7 @@ from adamantine.torch.storage.layout import (
     RESIDUAL_DTYPES,
     Formats,
     coded_keys,
+    dtype_name,
     real,
     real_dtype,
     residual_dtype,
@@ -98,12 +99,8 @@ def _is_number(slot: Any) -> bool:
 
 def _misfit(key: str, found: Tensor, p: Tensor, option: str, asked: str) -> str:
     return (
-        f"{key} is stored as {_name(found.dtype)} {tuple(found.shape)}, not as the group's "
-        f"{option} asks for ({asked}) of a {_name(p.dtype)} parameter of shape {tuple(p.shape)}; set "
+        f"{key} is stored as {dtype_name(found.dtype)} {tuple(found.shape)}, not as the group's "
+        f"{option} asks for ({asked}) of a {dtype_name(p.dtype)} parameter of shape {tuple(p.shape)}; set "
         f"group[{option!r}] back to the format that it was made in, and convert it by store_as({option}=…); "
         "where the parameter itself is another one now, drop its state"
     )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

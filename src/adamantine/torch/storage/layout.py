@@ -216,7 +216,7 @@ def _encoded(
     if partner is not None:
         kept = _read_slot(state, keys[partner], how.code(partner), values.numel())
     codes, headers = codecs.encode(values, codecs.NEAREST, code, kept)
-    return codes.view(_codes_shape(p, code)), headers
+    return codes.view(codes_shape(p, code)), headers
 
 
 def advance_key(state: dict[str, Any]) -> None:
@@ -246,7 +246,7 @@ def _read_slot(state: dict[str, Any], key: str, code: Code | None, n: int) -> Te
 def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
     """Codes and headers of a slot that is the same everywhere."""
     n = real(p.detach()).numel()
-    shape = _codes_shape(p, code)
+    shape = codes_shape(p, code)
     codes = filled_like(torch.empty(shape, dtype=torch.uint8, device=p.device), 0, torch.uint8)
     headers = torch.zeros(block_count(n), dtype=torch.int32, device=p.device)
     if value:
@@ -256,9 +256,19 @@ def _constant(p: Tensor, value: float, code: Code) -> tuple[Tensor, Tensor]:
     return codes, headers
 
 
-def _codes_shape(p: Tensor, code: Code) -> tuple[int, ...]:
+def codes_shape(p: Tensor, code: Code) -> tuple[int, ...]:
+    """Of a slot's codes: θ's at 8 bits, in one dimension at 4."""
     shape = real(p.detach()).shape
     return tuple(shape) if code.bits == 8 else (packed_size(shape.numel(), code.bits),)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As ``state=`` says it.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
 
 
 def real_dtype(p: Tensor) -> torch.dtype:

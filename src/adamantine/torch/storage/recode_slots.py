@@ -5,8 +5,8 @@ Conversion rounds to nearest, never with dither: it happens once, so there is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,8 +37,9 @@ def recode_slots(
     if not changed:
         return {}
     device = transfer.device(p)
-    old = _flat(source, keys, device)
+    old = _Slots(_flat(source, keys, device), keys, transfer.saved)
     new = {key: value for place in changed for key, value in _room(p, transfer, keys[place], place, device)}
+    made = _Slots(new, keys, transfer.live)
     tallies = {}
     for place in sorted(changed):
         before_after = (
@@ -48,14 +49,13 @@ def recode_slots(
         tallies[place] = account.tally(keys[place], *before_after)
     for run in pieces(storage.real(p).numel(), device):
         before: dict[int, Tensor] = {}
-        for place in transfer.saved.order:
-            if transfer.saved.key(place, keys[place]) in old:
-                before[place] = _read(old, keys[place], transfer.saved, place, before, run)
+        for place in filter(old.has, transfer.saved.order):
+            before[place] = old.read(place, before, run)
         after = dict(before)
         for place in transfer.live.order:
             if place in changed:
-                _write(new, keys[place], transfer.live, place, before[place], after, run)
-                after[place] = _read(new, keys[place], transfer.live, place, after, run)
+                made.write(place, before[place], after, run)
+                after[place] = made.read(place, after, run)
                 tallies[place].measure(name, before[place], after[place])
     for place in changed:
         key = transfer.live.key(place, keys[place])
@@ -95,6 +95,40 @@ def _changed(p: Tensor, transfer: Transfer, source: Mapping[str, Any], keys: lis
     return changed
 
 
+@dataclass(frozen=True)
+class _Slots:
+    """All slots of one parameter, flat, as they are or as they are to be: read and written in pieces.
+
+    ``others`` are the numbers of the same piece, by place, a partner's among them as it is kept.
+    """
+
+    flat: Mapping[str, Tensor]
+    keys: Sequence[str]
+    how: Formats
+
+    def has(self, place: int) -> bool:
+        return self.how.key(place, self.keys[place]) in self.flat
+
+    def read(self, place: int, others: Mapping[int, Tensor], run: Run) -> Tensor:
+        code, partner = self.how.code(place), self.how.partners[place]
+        if code is None:
+            return storage.widen(self.flat[self.keys[place]][run.here])
+        codes, headers = (self.flat[each] for each in coded_keys(self.keys[place]))
+        kept = None if partner is None else others[partner]
+        return codecs.decode(codes[run.codes(code.bits)], headers[run.headers], run, code, kept)
+
+    def write(self, place: int, values: Tensor, others: Mapping[int, Tensor], run: Run) -> None:
+        code, partner = self.how.code(place), self.how.partners[place]
+        if code is None:
+            self.flat[self.keys[place]][run.here] = values
+            return
+        codes, headers = (self.flat[each] for each in coded_keys(self.keys[place]))
+        kept = None if partner is None else others[partner]
+        codes[run.codes(code.bits)], headers[run.headers] = codecs.encode(
+            values.float(), codecs.NEAREST, code, kept
+        )
+
+
 def _flat(source: Mapping[str, Any], keys: list[str], device: torch.device) -> dict[str, Tensor]:
     """Slots and headers in one dimension, in row-major order."""
     return {
@@ -120,61 +154,16 @@ def _room(
         yield headers, torch.empty(block_count(n), dtype=torch.int32, device=device)
 
 
-def _read(
-    flat: Mapping[str, Tensor],
-    key: str,
-    how: Formats,
-    place: int,
-    others: Mapping[int, Tensor],
-    run: Run,
-) -> Tensor:
-    """A piece of a slot; its partner's is among ``others``."""
-    code, partner = how.code(place), how.partners[place]
-    if code is None:
-        return storage.widen(flat[key][run.here])
-    codes, headers = (flat[each] for each in coded_keys(key))
-    return codecs.decode(
-        codes[run.codes(code.bits)],
-        headers[run.headers],
-        run,
-        code,
-        None if partner is None else others[partner],
-    )
-
-
-def _write(
-    flat: dict[str, Tensor],
-    key: str,
-    how: Formats,
-    place: int,
-    values: Tensor,
-    others: Mapping[int, Tensor],
-    run: Run,
-) -> None:
-    """Put the same piece there; the partner's, as it is kept, is among ``others``."""
-    code, partner = how.code(place), how.partners[place]
-    if code is None:
-        flat[key][run.here] = values
-        return
-    kept = None if partner is None else others[partner]
-    codes, headers = (flat[each] for each in coded_keys(key))
-    codes[run.codes(code.bits)], headers[run.headers] = codecs.encode(
-        values.float(), codecs.NEAREST, code, kept
-    )
-
-
 def _shaped(value: Tensor, p: Tensor, transfer: Transfer, place: int, key: str) -> Tensor:
     """A flat slot as it is kept: dense ones in p's order of memory, 8-bit codes row-major in its shape."""
-    code = transfer.live.code(place)
-    shape = storage.real(p).shape
-    if code is not None:
-        return value.view(shape) if code.bits == 8 else value
+    if (code := transfer.live.code(place)) is not None:
+        return value.view(storage.codes_shape(p, code))
     dtype = storage.dense_dtype(p, storage.slot_option(transfer.group, key))
     dense = torch.empty_like(p, dtype=dtype, device=value.device, requires_grad=False)
-    storage.real(dense).copy_(value.view(shape))
+    storage.real(dense).copy_(value.view(storage.real(p).shape))
     return dense
 
 
 def _label(slot: Tensor, how: Formats, place: int) -> str:
     form, _ = how.slots[place]
-    return str(slot.dtype).removeprefix("torch.") if form == "dense" else form
+    return storage.dtype_name(slot.dtype) if form == "dense" else form

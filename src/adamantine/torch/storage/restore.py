@@ -15,12 +15,14 @@ from adamantine.torch.options import check_state_keys
 from adamantine.torch.storage import layout as storage
 from adamantine.torch.storage.change import Account
 from adamantine.torch.storage.checks import check_once, waits
-from adamantine.torch.storage.elements import block_count, packed_size
+from adamantine.torch.storage.elements import block_count
 from adamantine.torch.storage.layout import (
     RESIDUAL,
     ROUNDING,
     WITH_RESIDUAL,
     coded_keys,
+    codes_shape,
+    dtype_name,
     residual_dtype,
     slot_keys,
 )
@@ -107,7 +109,6 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
             f"{type(optimizer).__name__} (rule {rule.name!r}) needs {sorted(missing)} too: "
             "it was saved by another optimizer or with other options"
         )
-    real = storage.real(param)
     check_once(entry, keys, f"the checkpoint's state of {name}")
     for place, (key, (form, _)) in enumerate(zip(keys, transfer.saved.slots, strict=True)):
         codes_key, headers_key = coded_keys(key)
@@ -125,12 +126,12 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
                 "'4bit': codes whose meaning is lost. Save what state_dict() gives, with its param_groups"
             )
         elif codes is not None:
-            bits = storage.BLOCK_BITS[form]
-            shape = tuple(real.shape) if bits == 8 else (packed_size(real.numel(), bits),)
-            _check(codes, torch.uint8, shape, f"{codes_key} of {name}", f"state={form!r}")
-            blocks = block_count(real.numel())
-            _check(headers, torch.int32, (blocks,), f"{headers_key} of {name}", f"state={form!r}")
-            _check_headers(headers, transfer.saved.code(place), f"{headers_key} of {name}")
+            code = transfer.saved.code(place)
+            assert code is not None
+            blocks = (block_count(storage.real(param).numel()),)
+            _check(codes, torch.uint8, codes_shape(param, code), f"{codes_key} of {name}", f"state={form!r}")
+            _check(headers, torch.int32, blocks, f"{headers_key} of {name}", f"state={form!r}")
+            _check_headers(headers, code, f"{headers_key} of {name}")
     for key, partner in zip(keys, transfer.saved.partners, strict=True):
         if partner is not None and entry.get(coded_keys(key)[0]) is not None:
             other = keys[partner]
@@ -146,8 +147,8 @@ def check_entry(optimizer: Optimizer, param: Tensor, name: str, transfer: Transf
         _check(entry[ROUNDING], torch.int64, (), f"{ROUNDING} of {name}", "the rounding key")
 
 
-def _check_headers(headers: Tensor, code: Code | None, what: str) -> None:
-    if headers.device.type == "meta" or code is None:
+def _check_headers(headers: Tensor, code: Code, what: str) -> None:
+    if headers.device.type == "meta":
         return
     if bool((headers < 0).any()):
         raise ValueError(
@@ -173,8 +174,8 @@ def _check_dense(value: Any, param: Tensor, key: str, name: str) -> None:
     if not (value.is_floating_point() or value.is_complex()):
         codes, headers = coded_keys(key)
         raise ValueError(
-            f"the checkpoint's {what} is {_dtype(value.dtype)}, where numbers are to be. Codes of a block "
-            f"format are {codes!r}, their headers {headers!r}: where these are such codes, rename them"
+            f"the checkpoint's {what} is {dtype_name(value.dtype)}, where numbers are to be. Codes of a "
+            f"block format are {codes!r}, their headers {headers!r}: where these are such codes, rename them"
         )
 
 
@@ -183,17 +184,13 @@ def _check(value: Any, dtype: torch.dtype, shape: tuple[int, ...], what: str, by
     if isinstance(value, Tensor):
         if value.dtype == dtype and tuple(value.shape) == shape:
             return
-        found = f"{_dtype(value.dtype)} of shape {tuple(value.shape)}"
+        found = f"{dtype_name(value.dtype)} of shape {tuple(value.shape)}"
     elif value is not None:
         found = f"a {type(value).__name__}"
     raise ValueError(
-        f"the checkpoint's {what} is {found}; {by} asks for {_dtype(dtype)} of shape {shape}: another model, "
-        "or a damaged state"
+        f"the checkpoint's {what} is {found}; {by} asks for {dtype_name(dtype)} of shape {shape}: another "
+        "model, or a damaged state"
     )
-
-
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _never_stepped(entry: Mapping[str, Any]) -> bool:
